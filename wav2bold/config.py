@@ -1,0 +1,349 @@
+"""The study file: every option, its unit, its default, its check.
+
+One YAML file says what is studied (`Study`), how one refinement is done (`Configuration`) and
+what a sweep may vary (`Search`). Paths in it are relative to the file itself.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from wav2bold.errors import StudyError
+
+ParameterType = Literal[
+    "conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"
+]
+PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
+LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+
+
+class Options(BaseModel):
+    """What every section shares: unknown keys are refused, values don't change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Model = TypeVar("Model", bound=Options)
+
+
+class Cleaning(Options):
+    """How BOLD is cleaned before it is written to shards (nilearn.signal.clean)."""
+
+    high_pass_s: Annotated[float, Field(gt=0)] | None = 128.0
+    """Slowest period kept, seconds (cosine drifts); null keeps all."""
+    detrend: bool = True
+    """Take a straight line out of every target."""
+    confounds: tuple[str, ...] = ()
+    """Columns of the confounds file to regress out."""
+    smoothing_fwhm_mm: Annotated[float, Field(gt=0)] | None = None
+    """Spatial smoothing of volumes, millimetres; null for none. Surfaces are never smoothed."""
+    drop_first: Annotated[int, Field(ge=0)] = 0
+    """Volumes dropped from the beginning of every scan."""
+    mask: Path | None = None
+    """NIfTI mask of the voxels to keep; null keeps every voxel or vertex that varies."""
+    dtype: Literal["float16", "float32"] = "float32"
+    """Type of the values in the shards."""
+
+
+class Split(Options):
+    """Which stories train, choose and test. No story serves two of these."""
+
+    validation: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Stories whose brain score a sweep maximises."""
+    test: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Stories that only `report` touches."""
+    train: tuple[str, ...] | None = None
+    """Stories to learn from; null takes all that remain."""
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        named = [*self.validation, *self.test, *(self.train or ())]
+        twice = sorted({story for story in named if named.count(story) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} would be heard in two splits; keep it in one")
+        return self
+
+
+class Configuration(Options):
+    """One configuration: all that decides what a refinement gives. The defaults are the paper's.
+
+    The paper (arXiv 2406.08266) hears 6 TRs and refines the transformer with MSE + L2. It does
+    not give every rate; those not given are set to what was measured to work.
+    """
+
+    history: Annotated[int, Field(ge=1, le=40)] = 6
+    """TRs of audio, up to a volume's own time, that the encoder hears."""
+    unfrozen: Mapping[ParameterType, LayerRange | None] = Field(
+        default_factory=lambda: {"attention": None, "feed_forward": None, "layer_norm": None}
+    )
+    """Parameter types that stage 2 trains, each with first and last transformer layer; null for
+    every layer. An empty mapping fits the head alone."""
+    head_l2: Annotated[float, Field(gt=0)] = 1.0
+    """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
+    encoder_lr: Annotated[float, Field(gt=0, le=1)] = 3e-3
+    """Learning rate of the encoder (AdamW), at its highest."""
+    head_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    """Learning rate of the head (AdamW), at its highest."""
+    epochs: Annotated[int, Field(ge=0)] = 6
+    """Passes over the training windows in stage 2."""
+    batch: Annotated[int, Field(ge=1)] = 8
+    """Windows per optimiser step."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    """Steps over which the learning rates rise; a cosine brings them down again."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of a gradient."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's weight decay on the encoder."""
+
+    @field_validator("unfrozen")
+    @classmethod
+    def _ranges_rise(
+        cls, unfrozen: Mapping[ParameterType, LayerRange | None]
+    ) -> Mapping[ParameterType, LayerRange | None]:
+        for kind, layers in unfrozen.items():
+            if layers is not None and layers[0] > layers[1]:
+                raise ValueError(
+                    f"{kind}: layers {layers[0]} to {layers[1]} run backwards; "
+                    f"write [{layers[1]}, {layers[0]}]"
+                )
+        return unfrozen
+
+    @property
+    def digest(self) -> str:
+        """Short content address: two equal configurations share it."""
+        return _digest(self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The configuration written in a YAML file, such as `best` writes.
+
+        Raises StudyError naming the file, the key and the nearest valid one.
+        """
+        return _validated(cls, _read_yaml(path), path)
+
+    def save(self, path: Path, heading: str = "") -> None:
+        """Write as YAML, whole or not at all. `heading`: comment lines put on top."""
+        write_whole(path, _as_comment(heading) + _to_yaml(self.model_dump(mode="json")))
+
+
+class IntRange(Options):
+    """Whole numbers from low to high, both included. Equal ends fix the value."""
+
+    low: int
+    high: int
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}; exchange them")
+        return self
+
+
+class LogRange(Options):
+    """Numbers from low to high on a logarithmic scale. Equal ends fix the value."""
+
+    low: Annotated[float, Field(gt=0)]
+    high: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}; exchange them")
+        return self
+
+
+class Space(Options):
+    """What a sweep may vary. A key left out has the range shown; equal ends fix a value."""
+
+    history: IntRange = IntRange(low=1, high=10)
+    """History length, TRs."""
+    unfrozen: tuple[ParameterType, ...] = ("attention", "feed_forward", "layer_norm")
+    """Parameter types that may be unfrozen, each on its own."""
+    head_l2: LogRange = LogRange(low=0.3, high=3.0)
+    """Penalty on the head, as a multiple of the cross-validated one."""
+    encoder_lr: LogRange = LogRange(low=1e-3, high=1e-2)
+    """Learning rate of the encoder."""
+
+    @model_validator(mode="after")
+    def _history_bounds(self) -> Self:
+        if not 1 <= self.history.low <= self.history.high <= 40:
+            raise ValueError(
+                f"history: {self.history.low} to {self.history.high} is out of range; "
+                "the nearest valid range lies within 1 to 40"
+            )
+        return self
+
+
+class Search(Options):
+    """How the space is searched."""
+
+    trials: Annotated[int, Field(ge=1)] = 12
+    """Configurations tried; the paper's is always the first."""
+    parallel: Annotated[int, Field(ge=1)] = 2
+    """Trials proposed together, and the most that run at once. Part of the result's identity:
+    the same seed and the same number give the same sweep on any machine."""
+    cpus_per_trial: Annotated[float, Field(gt=0)] = 1
+    """Processor cores each trial holds."""
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0
+    """GPUs each trial holds; a fraction shares one."""
+    grace_epochs: Annotated[int, Field(ge=1)] = 1
+    """Epochs that every trial may run before it can be stopped."""
+    reduction: Annotated[int, Field(ge=2)] = 2
+    """At each rung, one trial in this many goes on."""
+    space: Space = Space()
+    """What varies."""
+
+
+class Study(Options):
+    """One study: data, encoder, split, search. `Study.load(path)` reads the file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Name of the MLflow experiment."""
+    shards: Path
+    """Folder that `prepare` wrote."""
+    encoder: str
+    """Folder or hub name of the wav2vec2 to refine, for instance facebook/wav2vec2-base."""
+    split: Split
+    """Which stories train, choose and test."""
+    results: Path = Path()
+    """Folder of `mlflow.db`, the activation store and the refined encoders."""
+    subjects: tuple[str, ...] | None = None
+    """Subjects that a sweep refines jointly; null for all."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+    cleaning: Cleaning = Cleaning()
+    """How BOLD was cleaned: what `prepare` uses when it is given this file."""
+    configuration: Configuration = Configuration()
+    """The paper's configuration, the first trial; what a sweep doesn't vary is taken from here."""
+    search: Search = Search()
+    """How configurations are searched."""
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The study in a YAML file; its relative paths are made absolute.
+
+        Raises StudyError naming the file, the key and the nearest valid one.
+        """
+        path = Path(path)
+        study = _validated(cls, _read_yaml(path), path)
+        return study.at(path.parent.resolve())
+
+    def at(self, folder: Path) -> Self:
+        """The same study with its relative paths taken from `folder`."""
+        mask = self.cleaning.mask
+        encoder = folder / self.encoder
+        return self.model_copy(
+            update={
+                "shards": folder / self.shards,
+                "results": folder / self.results,
+                "encoder": str(encoder.resolve()) if encoder.is_dir() else self.encoder,
+                "cleaning": self.cleaning.model_copy(
+                    update={"mask": None if mask is None else folder / mask}
+                ),
+            }
+        )
+
+    def save(self, path: Path, heading: str = "") -> None:
+        """Write as YAML, whole or not at all. `heading`: comment lines put on top."""
+        write_whole(path, _as_comment(heading) + _to_yaml(self.model_dump(mode="json")))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word most like a misspelt one; None if nothing is like it."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file", "`prepare` writes a study.yaml to begin from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: can't be read ({error})", "give a YAML text file") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where else ""
+        raise StudyError(f"{path}: not YAML{line}", "mend the indentation or the quotes there") from None
+    if not isinstance(data, dict):
+        raise StudyError(f"{path}: holds no options", "write one `key: value` per line")
+    return data
+
+
+def _validated(model: type[Model], data: dict[str, Any], path: Path) -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problems = [_explain(model, problem) for problem in error.errors()]
+        raise StudyError(f"{path}: " + "; ".join(problems)) from None
+
+
+def _explain(model: type[Options], problem: ErrorDetails) -> str:
+    """One pydantic problem as `key: what is wrong; the nearest valid value is ...`."""
+    keys = [str(key) for key in problem["loc"]]
+    # pydantic adds the name of a mapping's key and of a union's arm to the place; users don't see them
+    where = ".".join(key for key in keys if key != "[key]" and "[" not in key)
+    given, context = problem["input"], problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            near = nearest(keys[-1], list(_section(model, keys[:-1]).model_fields))
+            return f"{where}: no such option" + (f"; did you mean {near}?" if near else _known(model, keys))
+        case "missing":
+            return f"{where}: missing; write `{keys[-1]}: ...`"
+        case "greater_than_equal" | "less_than_equal" as kind:
+            limit = context["ge" if kind == "greater_than_equal" else "le"]
+            return f"{where}: {given} is out of range; the nearest valid value is {limit}"
+        case "greater_than" | "less_than" as kind:
+            word, limit = ("above", context["gt"]) if kind == "greater_than" else ("below", context["lt"])
+            return f"{where}: {given} is out of range; it must be {word} {limit}"
+        case "literal_error":
+            choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
+            near = nearest(str(given), choices)
+            tail = f"; did you mean {near}?" if near else ""
+            return f"{where}: {given} is none of {', '.join(choices)}{tail}"
+        case "value_error":
+            return f"{where}: {context['error']}" if where else str(context["error"])
+        case _:
+            return f"{where}: {problem['msg'].lower()} (got {given!r})"
+
+
+def _section(model: type[Options], keys: list[str]) -> type[Options]:
+    for key in keys:
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        if isinstance(annotation, type) and issubclass(annotation, Options):
+            model = annotation
+    return model
+
+
+def _known(model: type[Options], keys: list[str]) -> str:
+    return f"; known here: {', '.join(_section(model, keys[:-1]).model_fields)}"
+
+
+def _to_yaml(data: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=100))
+
+
+def _as_comment(text: str) -> str:
+    return "".join(f"# {line}\n" for line in text.splitlines())
+
+
+def _digest(data: Any) -> str:
+    return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=8).hexdigest()
