@@ -1,0 +1,36 @@
+"""Which stories train, choose and test."""
+
+from dataclasses import dataclass
+
+from wav2bold.config import Split, nearest
+from wav2bold.datasets.shards import DatasetCard
+from wav2bold.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Stories:
+    """The stories of each role; no story has two, so no audio sample is in two."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def split_stories(split: Split, card: DatasetCard) -> Stories:
+    """The stories of each role.
+
+    Raises StudyError if the dataset lacks a named story or nothing is left to train on.
+    """
+    known = list(card.stories)
+    for story in (*split.validation, *split.test, *(split.train or ())):
+        if story not in known:
+            near = nearest(story, known)
+            raise StudyError(
+                f"split: there is no story {story} in the shards",
+                f"did you mean {near}?" if near else f"there are {', '.join(known)}",
+            )
+    held_out = {*split.validation, *split.test}
+    train = split.train or tuple(story for story in known if story not in held_out)
+    if not train:
+        raise StudyError("split: no story is left to train on", f"the dataset has {len(known)} stories")
+    return Stories(train, split.validation, split.test)

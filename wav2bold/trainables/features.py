@@ -1,0 +1,198 @@
+"""From windows of audio to what the head reads; the frozen part comes from the activation store."""
+
+# B windows, S samples, F frames, C convolution channels, D hidden features, n TRs of history
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import Wav2Vec2Model
+
+from wav2bold.datasets.audio import SAMPLE_RATE_HZ
+from wav2bold.datasets.shards import Shards
+from wav2bold.datasets.windows import Windows, window_length
+from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.encoder import Boundary, Encoder, convolved, heard, prefix, suffix
+
+WINDOWS_AT_ONCE = 32  # without gradient
+FRAMES_AT_ONCE = 1500  # 30 s of a story
+
+
+def pooling(encoder: Encoder, frames: int, history: int, tr_s: float) -> Tensor:
+    """Averages frames to TRs: (n, F), each row sums to 1.
+
+    A frame belongs to the TR in which the middle of its receptive field lies.
+    """
+    centre_s = (np.arange(frames) * encoder.stride + encoder.receptive_field / 2) / SAMPLE_RATE_HZ
+    tr_of_frame = np.minimum((centre_s / tr_s).astype(int), history - 1)
+    member = tr_of_frame[None, :] == np.arange(history)[:, None]
+    return torch.from_numpy((member / member.sum(1, keepdims=True)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How windows are heard: with which encoder and history, and where its frozen part ends.
+
+    Whatever lies below the boundary is computed once for each story and read from the store by
+    every subject, epoch and trial. Where the convolutions are local, they are computed once for a
+    whole story and windows of every history are slices of that.
+    """
+
+    encoder: Encoder
+    shards: Shards
+    store: ActivationStore
+    windows: Windows
+    history: int
+    boundary: Boundary
+
+    @cached_property
+    def samples(self) -> int:
+        """Samples in a window."""
+        return window_length(self.shards.card.tr_s, self.history)
+
+    @cached_property
+    def frames(self) -> int:
+        """Frames in a window."""
+        return self.encoder.frames(self.samples)
+
+    @cached_property
+    def pool(self) -> Tensor:
+        """(n, F) average of a window's frames."""
+        return pooling(self.encoder, self.frames, self.history, self.shards.card.tr_s)
+
+    def below(self, rows: NDArray[np.int64]) -> Tensor:
+        """What enters the suffix for these windows: (B, S) audio, (B, F, C) or (B, F, D)."""
+        if self.boundary.at == "audio":
+            return self._audio(rows)
+        if self.boundary.at == "conv" and self._slides:
+            return self._convolved(rows)
+        return torch.from_numpy(
+            np.stack([
+                self._stored[story][row - self._rows_of(story)[0]]
+                for row, story in zip(rows, self.windows.story[rows], strict=True)
+            ])
+        )
+
+    def pooled(self, model: Wav2Vec2Model, below: Tensor) -> Tensor:
+        """Head features (B, n * D) from the boundary's output; with gradient where `model` has it."""
+        hidden_BFD = suffix(self.encoder, model, self.boundary, below)
+        return torch.einsum("nf,bfd->bnd", self.pool, hidden_BFD).flatten(1)
+
+    def all_pooled(self, model: Wav2Vec2Model) -> NDArray[np.float32]:
+        """Head features of every window, (N, n * D)."""
+        with torch.no_grad():
+            return np.concatenate([
+                self.pooled(model, self.below(rows)).numpy()
+                for rows in _batches(np.arange(len(self.windows)), WINDOWS_AT_ONCE)
+            ])
+
+    @cached_property
+    def frozen_pooled(self) -> NDArray[np.float32]:
+        """Head features of every window with the encoder as it came, (N, n * D), from the store."""
+        width = self.history * self.encoder.model.config.hidden_size
+        pieces = []
+        for story in dict.fromkeys(self.windows.story):
+            rows = self._rows_of(story)
+
+            def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
+                with torch.no_grad():
+                    for batch in _batches(rows, WINDOWS_AT_ONCE):
+                        yield self.pooled(self.encoder.model, self.below(batch)).numpy()
+
+            address = self._address(story) | {"of": "pooled"}
+            pieces.append(self.store.array(address, (len(rows), width), compute))
+        return np.concatenate(pieces)
+
+    @cached_property
+    def _stored(self) -> dict[str, NDArray[np.float32]]:
+        """The boundary's output for every window, by story: (windows, F, C or D) each."""
+        config = self.encoder.model.config
+        width = config.conv_dim[-1] if self.boundary.at == "conv" else config.hidden_size
+        stored = {}
+        for story in dict.fromkeys(self.windows.story):
+            rows = self._rows_of(story)
+
+            def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
+                with torch.no_grad():
+                    for batch in _batches(rows, WINDOWS_AT_ONCE):
+                        yield prefix(self.encoder, self.boundary, self._convolved(batch)).numpy()
+
+            address = self._address(story) | {"of": str(self.boundary)}
+            stored[story] = self.store.array(address, (len(rows), self.frames, width), compute)
+        return stored
+
+    @cached_property
+    def _slides(self) -> bool:
+        """Whether every window's frames are frames of the whole story."""
+        start = self.windows.stop - self.samples
+        return self.encoder.convolution_is_local and not (start % self.encoder.stride).any()
+
+    @cached_property
+    def _story_frames(self) -> dict[str, NDArray[np.float32]]:
+        """The convolutions' output for whole stories: (frames, C) each."""
+        encoder = self.encoder
+
+        stored = {}
+        for story in dict.fromkeys(self.windows.story):
+            audio = self.shards.audio(story)
+            frames = encoder.frames(len(audio))
+
+            def compute(audio: NDArray[np.float32] = audio, frames: int = frames) -> Iterator[NDArray[np.float32]]:
+                with torch.no_grad():
+                    for first in range(0, frames, FRAMES_AT_ONCE):
+                        last = min(first + FRAMES_AT_ONCE, frames)
+                        stop = (last - 1) * encoder.stride + encoder.receptive_field
+                        piece = torch.from_numpy(audio[None, first * encoder.stride : stop].copy())
+                        yield convolved(encoder.model, piece)[0].numpy()
+
+            address = {
+                "encoder": encoder.digest,
+                "story": self.shards.card.stories[story].digest,
+                "of": "conv of the whole story",
+            }
+            shape = (frames, encoder.model.config.conv_dim[-1])
+            stored[story] = self.store.array(address, shape, compute)
+        return stored
+
+    def _audio(self, rows: NDArray[np.int64]) -> Tensor:
+        """Audio windows (B, S)."""
+        return torch.from_numpy(
+            np.stack([
+                self.shards.audio(story)[stop - self.samples : stop]
+                for story, stop in zip(self.windows.story[rows], self.windows.stop[rows], strict=True)
+            ])
+        )
+
+    def _convolved(self, rows: NDArray[np.int64]) -> Tensor:
+        """The convolutions' output for these windows, (B, F, C)."""
+        if not self._slides:
+            return convolved(self.encoder.model, heard(self.encoder, self._audio(rows)))
+        first = (self.windows.stop[rows] - self.samples) // self.encoder.stride
+        return torch.from_numpy(
+            np.stack([
+                self._story_frames[story][frame : frame + self.frames]
+                for story, frame in zip(self.windows.story[rows], first, strict=True)
+            ])
+        )
+
+    def _rows_of(self, story: str) -> NDArray[np.int64]:
+        return np.flatnonzero(self.windows.story == story)
+
+    def _address(self, story: str) -> dict[str, object]:
+        """What the windows of a story were made from: encoder, sound, geometry."""
+        stops = self.windows.stop[self._rows_of(story)]
+        return {
+            "encoder": self.encoder.digest,
+            "story": self.shards.card.stories[story].digest,
+            "stops": hashlib.blake2b(stops.tobytes(), digest_size=16).hexdigest(),
+            "samples": self.samples,
+        }
+
+
+def _batches(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]

@@ -1,0 +1,102 @@
+"""Stage 1: the head's least squares, solved exactly by cross-validated ridge (himalaya)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from himalaya.kernel_ridge import solve_kernel_ridge_cv_eigenvalues, solve_kernel_ridge_eigenvalues
+from himalaya.ridge import solve_ridge_cv_svd, solve_ridge_svd
+from himalaya.scoring import correlation_score
+from numpy.typing import NDArray
+from sklearn.model_selection import PredefinedSplit
+
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
+"""Penalties tried, on the squared norm of the weights of standardised features."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear map from features to targets.
+
+    mean, sd: (P,) of the training features, which are standardised with them.
+    weight: (P, V).  bias: (V,).  alpha: (V,) penalty that each target was fitted with.
+    """
+
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+
+    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, V) predictions from (N, P) features."""
+        return ((features - self.mean) / self.sd) @ self.weight + self.bias
+
+
+def fit_head(
+    features: NDArray[np.float32],
+    y: NDArray[np.float32],
+    story: NDArray[np.str_],
+    head_l2: float = 1.0,
+    alphas: tuple[float, ...] = ALPHAS,
+) -> Head:
+    """Ridge with the penalty of each target chosen by cross-validation over stories.
+
+    features: (N, P).  y: (N, V), NaN where a subject lacks the volume.  story: (N,) of each row;
+    a fold is a story, or one of five stretches where there is a single story.
+    head_l2: the chosen penalty is multiplied by this before the final fit.
+    Subjects who heard the same volumes share one decomposition. Primal or kernel form goes by shape.
+    """
+    mean = features.mean(0)
+    sd = features.std(0)
+    sd = np.where(sd > 1e-6 * np.abs(mean).max(initial=1e-6), sd, 1.0).astype(np.float32)
+    standard = ((features - mean) / sd).astype(np.float64)
+    targets = y.shape[1]
+    weight = np.zeros((features.shape[1], targets), np.float32)
+    bias, alpha = np.zeros(targets, np.float32), np.zeros(targets, np.float32)
+    for rows, columns in _same_rows(np.isfinite(y)):
+        fit = _ridge(standard[rows], y[np.ix_(rows, columns)].astype(np.float64), story[rows], head_l2, alphas)
+        weight[:, columns], bias[columns], alpha[columns] = fit
+    return Head(mean.astype(np.float32), sd, weight, bias, alpha)
+
+
+def _ridge(
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    story: NDArray[np.str_],
+    head_l2: float,
+    alphas: tuple[float, ...],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Weights (P, V), intercept (V,) and penalties (V,) of one group of targets."""
+    options = {"alphas": np.array(alphas), "cv": _folds(story), "score_func": correlation_score}
+    if x.shape[0] > x.shape[1]:
+        best, *_ = solve_ridge_cv_svd(x, y, fit_intercept=True, warn=False, **options)
+        alpha = best * head_l2
+        weight, intercept = solve_ridge_svd(x, y, alpha=alpha, fit_intercept=True, warn=False)
+    else:
+        centre = x.mean(0)
+        kernel = (x - centre) @ (x - centre).T
+        best, *_ = solve_kernel_ridge_cv_eigenvalues(kernel, y, fit_intercept=True, **options)
+        alpha = best * head_l2
+        dual, intercept = solve_kernel_ridge_eigenvalues(kernel, y, alpha=alpha, fit_intercept=True)
+        weight = (x - centre).T @ dual
+        intercept = intercept - centre @ weight
+    return weight, intercept, alpha
+
+
+def _folds(story: NDArray[np.str_]) -> PredefinedSplit:
+    """One fold a story; of a single story, five stretches of time."""
+    stories, number = np.unique(story, return_inverse=True)
+    if len(stories) == 1:
+        number = np.arange(len(story)) * 5 // len(story)
+    return PredefinedSplit(number)
+
+
+def _same_rows(
+    present: NDArray[np.bool_],
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Groups of targets that have the same volumes: (rows, columns) of each group."""
+    patterns, group = np.unique(present, axis=1, return_inverse=True)
+    return [
+        (np.flatnonzero(patterns[:, number]), np.flatnonzero(group == number))
+        for number in range(patterns.shape[1])
+    ]

@@ -1,0 +1,79 @@
+"""How good a prediction is, and whether one is better than another, with time respected."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+
+def pearson(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Pearson r per target: (V,) from two (T, V) arrays.
+
+    NaN where either is constant: a constant target has no correlation. Rows in which the measured
+    value is NaN are left out, target by target.
+    """
+    return np.nanmean(_products(y, predicted), axis=0)
+
+
+def brain_score(scores: NDArray[np.float64]) -> float:
+    """Mean r over the targets that have one; NaN if none has."""
+    finite = scores[np.isfinite(scores)]
+    return float(finite.mean()) if len(finite) else float("nan")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference in brain score and how sure it is.
+
+    gain: mean over targets of r(after) - r(before).  p: one-sided, from a paired test over blocks
+    of time.  blocks: how many there were.
+    """
+
+    gain: float
+    p: float
+    blocks: int
+
+
+def paired_gain(
+    y: NDArray[np.floating],
+    before: NDArray[np.floating],
+    after: NDArray[np.floating],
+    block: int,
+) -> Gain:
+    """Whether `after` predicts `y` better than `before`: a paired test over blocks of volumes.
+
+    y, before, after: (T, V).  block: volumes in a block, long enough that blocks are nearly
+    independent. Targets are not independent, so they are averaged first: r is the mean over time of
+    z(y) z(predicted), every block has its share of the difference, and the shares' signs are
+    exchangeable if nothing changed. One-sided sign-flip test, exact up to 2^16 assignments, else
+    65,536 random ones (Winkler et al. 2014).
+    """
+    share = np.nanmean(_products(y, after) - _products(y, before), axis=1)
+    blocks = [part.sum() / len(share) for part in np.array_split(share, max(len(share) // block, 2))]
+    result = stats.permutation_test(
+        (np.array(blocks),),
+        np.sum,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=65_536,
+        rng=np.random.default_rng(0),
+    )
+    return Gain(float(np.sum(blocks)), float(result.pvalue), len(blocks))
+
+
+def _products(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:
+    """z(y) * z(predicted), (T, V); their mean over time is r. NaN where y is NaN or one is constant."""
+    y = np.asarray(y, np.float64)
+    heard = np.isfinite(y)
+    predicted = np.where(heard, np.asarray(predicted, np.float64), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _z(y) * _z(predicted)
+
+
+def _z(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = values - np.nanmean(values, axis=0)
+    sd = np.sqrt(np.nanmean(centred**2, axis=0))
+    # rounding leaves a constant target with a spread near 1e-16 of its value
+    constant = sd <= 1e-10 * np.nanmax(np.abs(values), axis=0)
+    return np.asarray(centred / np.where(constant, np.nan, sd))
