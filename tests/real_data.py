@@ -18,7 +18,7 @@ from pathlib import Path
 
 # pip asks a source archive's build backend for its metadata before it hands the archive over, and pyhrf's
 # setup.py of 2018 no longer runs. A stand-in for setuptools answers for it.
-STUB_BACKEND = '''
+STUB_BACKEND = """
 import os, re
 
 class __legacy__:
@@ -37,7 +37,7 @@ class __legacy__:
         with open(os.path.join(metadata_directory, folder, "METADATA"), "w") as file:
             file.write(f"Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
         return folder
-'''
+"""
 
 
 class Unavailable(Exception):
@@ -106,7 +106,9 @@ def asterisk_prompts() -> Path:
     return target
 
 
-def _pip_download(package: str, folder: Path, options: Sequence[str], python_path: Path | None = None) -> Path:
+def _pip_download(
+    package: str, folder: Path, options: Sequence[str], python_path: Path | None = None
+) -> Path:
     before = set(folder.iterdir())
     environment = dict(os.environ) if python_path is None else {**os.environ, "PYTHONPATH": str(python_path)}
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options, package]

@@ -27,7 +27,7 @@ def read_audio(path: Path) -> NDArray[np.float32]:
         raise DataError(f"{path}: not audio ({reason})", "give a WAV, FLAC, OGG or MP3 file") from None
     if not len(channels):
         raise DataError(f"{path}: holds no sound (0 samples)", "replace it with the whole recording")
-    mono = channels.mean(axis=1, dtype=np.float32)
+    mono: NDArray[np.float32] = channels.mean(axis=1, dtype=np.float32)
     if not np.isfinite(mono).all():
         raise DataError(f"{path}: holds samples that are not numbers", "export it again as 16-bit WAV")
     if rate_hz == SAMPLE_RATE_HZ:
