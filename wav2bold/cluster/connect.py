@@ -1,0 +1,205 @@
+"""Where work runs: a Ray started on this machine, or one that is already running."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import ray
+from ray._private import ray_constants
+from ray.exceptions import AuthenticationError, RaySystemError
+
+from wav2bold.errors import ClusterError
+
+PORT_ANSWERS_S = 2.0
+RAY_ANSWERS_S = 7.0
+ASK = """
+import sys
+from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import GcsClient
+GcsClient(address=canonicalize_bootstrap_address(sys.argv[1])).internal_kv_exists(b"wav2bold")
+"""
+TOKEN_CURE = "set RAY_AUTH_MODE=token and put the cluster's token into ~/.ray/auth_token"
+QUIET = {
+    # Tune's and Train's tables give way to our own report; both are read when those are imported.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Two notices per process that no user of ours can act on.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the whole cluster has, busy or not."""
+
+    cpus: float
+    gpus: float
+
+
+@contextmanager
+def connected(
+    address: str | None = None, cpus: int | None = None, object_store_mb: int = 200
+) -> Iterator[Resources]:
+    """A Ray to work on, gone again on the way out, whatever ends the work: an error, Ctrl-C, SIGTERM.
+
+    The arguments are those of `connect`. Inside another connection it leaves that one as it is.
+    """
+    ours = not ray.is_initialized()
+    try:
+        connect(address, cpus, object_store_mb)
+        yield resources()
+    finally:
+        if ours:
+            disconnect()
+
+
+def connect(address: str | None = None, cpus: int | None = None, object_store_mb: int = 200) -> None:
+    """Start a Ray on this machine, or attach to the one at `address`, then at RAY_ADDRESS.
+
+    address: `host:6379`, `auto` for one started on this machine, or `local`.  cpus: cores that a Ray started here may
+    use; all of them by default.  object_store_mb: shared memory of a Ray started here.
+    A Ray started here listens on the loopback interface only. Does nothing if already connected.
+    Raises ClusterError, within seconds, if there is no cluster at the address or it refuses us.
+    """
+    if ray.is_initialized():
+        return
+    _refuse_shadowing()
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    if address == "local":
+        _start(cpus, object_store_mb)
+    elif cpus is not None:
+        raise ClusterError(f"{address} is running already with its own cores", "leave --cpus out")
+    else:
+        _attach(address)
+
+
+def disconnect() -> None:
+    """Leave the cluster; end a Ray that was started here. A second Ctrl-C doesn't cut this short."""
+    if threading.current_thread() is not threading.main_thread():
+        ray.shutdown()
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ray.shutdown()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def resources() -> Resources:
+    """Processors and GPUs of the cluster that we are connected to."""
+    have = ray.cluster_resources()
+    return Resources(cpus=float(have.get("CPU", 0)), gpus=float(have.get("GPU", 0)))
+
+
+def _start(cpus: int | None, object_store_mb: int) -> None:
+    if cpus is not None and cpus < 1:
+        raise ClusterError(f"cpus: {cpus} is out of range", "the nearest valid value is 1")
+    with _loopback():
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                object_store_memory=object_store_mb * 1_000_000,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (PermissionError, ValueError) as error:
+            raise ClusterError(f"Ray can't start on this machine ({_one_line(error)})") from error
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Ray's servers listen on 127.0.0.1 alone.
+
+    Ray has no public option for it: it turns a loopback address that it is given into the machine's
+    own, and then listens on every interface. The switch here is the one that makes macOS loopback
+    only; the processes that Ray starts read it from the environment.
+    """
+    with (
+        mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", new=False),
+        # Under `uv run` Ray would otherwise upload the working folder and build an environment per worker.
+        mock.patch.object(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", new=False),
+        mock.patch.dict(os.environ, {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}),
+    ):
+        yield
+
+
+def _attach(address: str) -> None:
+    if "://" in address:
+        raise ClusterError(
+            f"{address} is not where Ray itself answers",
+            "give host:6379 on a machine of the cluster, or use `wav2bold cluster submit` from outside",
+        )
+    if address != "auto":
+        _probe(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except AuthenticationError as error:
+        raise ClusterError(f"{address} asks for a token", TOKEN_CURE) from error
+    except (ConnectionError, RuntimeError, RaySystemError, ValueError, TimeoutError) as error:
+        raise ClusterError(
+            f"Ray can't join {address} ({_one_line(error)})",
+            "use the same Ray and Python there and here, on a machine of the cluster",
+        ) from error
+
+
+def _probe(address: str) -> None:
+    """Raise ClusterError unless Ray answers there; `ray.init` itself would wait for minutes.
+
+    A port that is open is not enough: a proxy or another program may hold it. The question is put
+    in another process because Ray's client can't be told to give up, and writes while it waits.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ClusterError(f"{address} is no address of a Ray cluster", "write host:6379")
+    cure = "start it with `ray up ray_config.yaml`, or leave --address and RAY_ADDRESS out to run here"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PORT_ANSWERS_S).close()
+    except OSError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address} ({error.strerror or error})", cure
+        ) from error
+    try:
+        subprocess.run(
+            [sys.executable, "-c", ASK, address], check=True, capture_output=True, timeout=RAY_ANSWERS_S
+        )
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace")
+        if "Authentication" in said:
+            raise ClusterError(f"{address} asks for a token", TOKEN_CURE) from error
+        last = said.strip().splitlines()[-1:] or ["no reason given"]
+        raise ClusterError(f"no Ray cluster answers at {address} ({last[0]})", cure) from error
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(
+            f"something else than Ray answers at {address} (silent for {RAY_ANSWERS_S:g} s)", cure
+        ) from error
+
+
+def _refuse_shadowing() -> None:
+    """Raise ClusterError if `import datasets` would find our room and not Hugging Face's package."""
+    for entry in [str(Path.cwd()), *sys.path]:
+        folder = Path(entry or ".").resolve()
+        if folder.name == "wav2bold" and (folder / "datasets" / "shards.py").is_file():
+            raise ClusterError(
+                f"in {folder}, Ray's workers would take {folder.name}/datasets for Hugging Face's datasets",
+                "run the `wav2bold` command from another folder",
+            )
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__
