@@ -82,7 +82,7 @@ class Configuration(Options):
     history: Annotated[int, Field(ge=1, le=40)] = 6
     """TRs of audio, up to a volume's own time, that the encoder hears."""
     unfrozen: Mapping[ParameterType, LayerRange | None] = Field(
-        default_factory=lambda: {"attention": None, "feed_forward": None, "layer_norm": None}
+        default_factory=lambda: {"attention": None, "feed_forward": None}
     )
     """Parameter types that stage 2 trains, each with first and last transformer layer; null for
     every layer. An empty mapping fits the head alone."""
@@ -202,6 +202,46 @@ class Search(Options):
     """What varies."""
 
 
+class Simulation(Options):
+    """The embedded dataset: what is recorded, and the truth behind it."""
+
+    subjects: Annotated[int, Field(ge=1, le=999)] = 3
+    """People in the scanner."""
+    null_subjects: Annotated[int, Field(ge=0, le=99)] = 0
+    """Further subjects whose BOLD is pure noise: a control in which nothing may be gained."""
+    stories: Annotated[int, Field(ge=3)] = 5
+    """Stories that each of them hears; the last but one twice, for the noise ceiling."""
+    minutes: Annotated[float, Field(ge=0.5)] = 5.0
+    """Length of a story, minutes."""
+    tr_s: Annotated[float, Field(gt=0)] = 1.5
+    """Seconds between volumes; a multiple of 0.02, the encoder's own step."""
+    history: Annotated[int, Field(ge=1, le=20)] = 6
+    """TRs of speech that the simulated brain hears: what a sweep should find."""
+    space: Literal["fsaverage5", "mni"] = "fsaverage5"
+    """Surface (GIFTI) or volume (NIfTI) recordings."""
+    hearing_targets: Annotated[int, Field(ge=1)] = 240
+    """Vertices or voxels around auditory cortex that hear."""
+    silent_targets: Annotated[int, Field(ge=0)] = 40
+    """Vertices or voxels elsewhere that hear nothing."""
+    ceiling: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """Correlation of a perfect prediction with one recording."""
+    perturbed: tuple[Literal["attention", "feed_forward"], ...] = ("attention", "feed_forward")
+    """Parameter types that the encoder to refine has lost."""
+    perturbed_layers: tuple[Literal[0, 1], ...] = (0, 1)
+    """Transformer layers in which it has lost them."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+
+    @model_validator(mode="after")
+    def _on_the_grid(self) -> Self:
+        if abs(self.tr_s / 0.02 - round(self.tr_s / 0.02)) > 1e-9:
+            raise ValueError(
+                f"tr_s: {self.tr_s} is no multiple of 0.02; the nearest valid value is "
+                f"{round(round(self.tr_s / 0.02) * 0.02, 2)}"
+            )
+        return self
+
+
 class Study(Options):
     """One study: data, encoder, split, search. `Study.load(path)` reads the file."""
 
@@ -252,8 +292,17 @@ class Study(Options):
         )
 
     def save(self, path: Path, heading: str = "") -> None:
-        """Write as YAML, whole or not at all. `heading`: comment lines put on top."""
-        write_whole(path, _as_comment(heading) + _to_yaml(self.model_dump(mode="json")))
+        """Write as YAML, whole or not at all; paths below the file's folder are written relative.
+
+        heading: comment lines put on top.
+        """
+        folder = path.parent.resolve()
+        data = self.model_dump(mode="json")
+        for key in ("shards", "results", "encoder"):
+            place = Path(data[key])
+            if place.is_absolute() and place.is_relative_to(folder):
+                data[key] = str(place.relative_to(folder))
+        write_whole(path, _as_comment(heading) + _to_yaml(data))
 
 
 def write_whole(path: Path, text: str) -> None:

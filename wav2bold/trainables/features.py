@@ -80,8 +80,7 @@ class Hearing:
 
     def pooled(self, model: Wav2Vec2Model, below: Tensor) -> Tensor:
         """Head features (B, n * D) from the boundary's output; with gradient where `model` has it."""
-        hidden_BFD = suffix(self.encoder, model, self.boundary, below)
-        return torch.einsum("nf,bfd->bnd", self.pool, hidden_BFD).flatten(1)
+        return self._pool(suffix(self.encoder, model, self.boundary, below))
 
     def all_pooled(self, model: Wav2Vec2Model) -> NDArray[np.float32]:
         """Head features of every window, (N, n * D)."""
@@ -102,7 +101,7 @@ class Hearing:
             def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
                 with torch.no_grad():
                     for batch in _batches(rows, WINDOWS_AT_ONCE):
-                        yield self.pooled(self.encoder.model, self.below(batch)).numpy()
+                        yield self._pool(self._frozen_output(batch)).numpy()
 
             address = self._address(story) | {"of": "pooled"}
             pieces.append(self.store.array(address, (len(rows), width), compute))
@@ -158,6 +157,17 @@ class Hearing:
             shape = (frames, encoder.model.config.conv_dim[-1])
             stored[story] = self.store.array(address, shape, compute)
         return stored
+
+    def _pool(self, hidden_BFD: Tensor) -> Tensor:
+        """Frames averaged to TRs, (B, n * D)."""
+        return torch.einsum("nf,bfd->bnd", self.pool, hidden_BFD).flatten(1)
+
+    def _frozen_output(self, rows: NDArray[np.int64]) -> Tensor:
+        """The pretrained encoder's output (B, F, D); by way of the store where stage 2 needs that too."""
+        top = Boundary("layer", self.encoder.layers)
+        if self.boundary == top:
+            return prefix(self.encoder, top, self._convolved(rows))
+        return suffix(self.encoder, self.encoder.model, self.boundary, self.below(rows))
 
     def _audio(self, rows: NDArray[np.int64]) -> Tensor:
         """Audio windows (B, S)."""

@@ -1,0 +1,91 @@
+"""One subject's refined encoder against the frozen one, on stories that nothing else touched."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2bold.datasets.shards import Shards
+from wav2bold.datasets.splits import Stories
+from wav2bold.datasets.windows import Windows, windows
+from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.checkpoint import Kept, load_refined
+from wav2bold.trainables.encoder import Boundary, Encoder
+from wav2bold.trainables.features import Hearing
+from wav2bold.trainables.ridge import fit_head
+from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
+
+BLOCK_S = 15.0
+"""Length of a block in paired tests: longer than the haemodynamic response's peak and the noise's memory."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one subject on the test stories.
+
+    frozen: (V,) r of the pretrained encoder with a ridge head, at the refinement's own history.
+    ridge: (V,) r of the refined encoder with a ridge fitted afresh on the training stories.
+    head: (V,) r of the refined encoder with the head that was trained with it.
+    gain_ridge, gain_head: against frozen, paired over blocks of time.  volumes: in the test.
+    """
+
+    subject: str
+    history: int
+    frozen: NDArray[np.float64]
+    ridge: NDArray[np.float64]
+    head: NDArray[np.float64]
+    gain_ridge: Gain
+    gain_head: Gain
+    volumes: int
+    folder: Path
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Brain scores: mean r over targets."""
+        return {name: brain_score(getattr(self, name)) for name in ("frozen", "ridge", "head")}
+
+
+def evaluate(
+    encoder: Encoder,
+    shards: Shards,
+    store: ActivationStore,
+    stories: Stories,
+    subject: str,
+    folder: Path,
+    longest_history: int,
+) -> Evaluation:
+    """Score the refined encoder in `folder` and the pretrained `encoder` on `subject`'s test stories."""
+    kept = load_refined(folder)
+    train = windows(shards, [subject], stories.train, longest_history)
+    test = windows(shards, [subject], stories.test, longest_history)
+    before = _ridge_prediction(encoder, kept, shards, store, train, test)
+    after = _ridge_prediction(kept.encoder, kept, shards, store, train, test)
+    features = _hearing(kept.encoder, kept, shards, store, test).frozen_pooled
+    own = kept.head.predict(features)
+    block = max(round(BLOCK_S / shards.card.tr_s), 1)
+    return Evaluation(
+        subject=subject,
+        history=kept.configuration.history,
+        frozen=pearson(test.y, before),
+        ridge=pearson(test.y, after),
+        head=pearson(test.y, own),
+        gain_ridge=paired_gain(test.y, before, after, block),
+        gain_head=paired_gain(test.y, before, own, block),
+        volumes=len(test),
+        folder=folder,
+    )
+
+
+def _ridge_prediction(
+    encoder: Encoder, kept: Kept, shards: Shards, store: ActivationStore, train: Windows, test: Windows
+) -> NDArray[np.float32]:
+    """(volumes, V) predicted on the test stories by a ridge fitted on the training stories."""
+    features = _hearing(encoder, kept, shards, store, train).frozen_pooled
+    head = fit_head(features, train.y, train.story)
+    return head.predict(_hearing(encoder, kept, shards, store, test).frozen_pooled)
+
+
+def _hearing(encoder: Encoder, kept: Kept, shards: Shards, store: ActivationStore, some: Windows) -> Hearing:
+    top = Boundary("layer", encoder.layers)
+    return Hearing(encoder, shards, store, some, kept.configuration.history, top)

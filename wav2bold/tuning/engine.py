@@ -1,0 +1,156 @@
+"""Ray Tune as both `sweep` and `refine` use it: warm actors, and every trial remembered in MLflow."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
+
+from wav2bold.config import Configuration, Study
+from wav2bold.progress import Progress
+from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.trial import METRIC, WarmTrial
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one trial ended. run_id: in MLflow.  best_score: on validation.  reason: of a failure."""
+
+    number: int
+    run_id: str
+    best_score: float
+    epochs: int
+    failed: bool
+    reason: str
+
+
+class Memory(tune.Callback):
+    """Writes every trial to MLflow as it happens, and tells how far the whole is."""
+
+    def __init__(
+        self, tracker: Tracker, kind: str, parent: str, trials: int, progress: Progress
+    ) -> None:
+        self._tracker, self._kind, self._parent = tracker, kind, parent
+        self._trials, self._progress = trials, progress
+        self._run_ids: dict[str, str] = {}
+        self._finished: dict[str, Outcome] = {}
+        self._open: set[str] = set()
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Trials that have ended, by number."""
+        return sorted(self._finished.values(), key=lambda outcome: outcome.number)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has an actor: it becomes an MLflow run."""
+        if trial.trial_id in self._run_ids:  # a retry goes on in the same run
+            return
+        config = trial.config["task"]
+        subjects = tuple(config["subjects"])
+        name = f"trial {config['number']:03d}" if self._kind == "trial" else "+".join(subjects)
+        run_id = self._tracker.begin_trial(
+            self._kind,
+            name,
+            self._parent,
+            Configuration.model_validate(config["configuration"]),
+            {"number": config["number"], "subjects": " ".join(subjects)},
+        )
+        self._run_ids[trial.trial_id] = run_id
+        self._open.add(run_id)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """An epoch."""
+        metrics = {key: result[key] for key in ("score", "loss", METRIC, "seconds")}
+        self._tracker.metrics(self._run_ids[trial.trial_id], metrics, result["epoch"])
+        self._tell(f"trial {trial.config['task']['number']}, epoch {result['epoch']}: r = {result['score']:.3f}")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has run all its epochs or was stopped early."""
+        result = trial.last_result
+        run_id = self._run_ids[trial.trial_id]
+        self._tracker.tags(run_id, {"wav2bold.stopped_early": str(not result["last"]).lower()})
+        self._end(trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, ""))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed for good; the others go on."""
+        reason = _reason(trial)
+        run_id = self._run_ids.get(trial.trial_id, "")
+        if run_id:
+            self._tracker.tags(run_id, {"wav2bold.reason": reason})
+        best = float((trial.last_result or {}).get(METRIC, float("nan")))
+        epoch = int((trial.last_result or {}).get("epoch", -1))
+        self._end(trial, Outcome(trial.config["task"]["number"], run_id, best, epoch, True, reason))
+
+    def close(self, status: str) -> None:
+        """End what is still open, after an interruption."""
+        for run_id in sorted(self._open):
+            self._tracker.end(run_id, status)
+        self._open.clear()
+
+    def _end(self, trial: Any, outcome: Outcome) -> None:
+        self._finished[trial.trial_id] = outcome
+        if outcome.run_id:
+            self._tracker.end(outcome.run_id, "FAILED" if outcome.failed else "FINISHED")
+            self._open.discard(outcome.run_id)
+        self._tell(f"trial {outcome.number} " + ("failed" if outcome.failed else "done"))
+
+    def _tell(self, what: str) -> None:
+        self._progress(what, len(self._finished), self._trials)
+
+
+def run_trials(
+    study: Study,
+    memory: Memory,
+    name: str,
+    trials: int,
+    *,
+    search: Searcher | SearchAlgorithm | None = None,
+    scheduler: TrialScheduler | None = None,
+    tasks: Sequence[Mapping[str, Any]] = (),
+) -> list[Outcome]:
+    """Run trials in warm actors until the search has no more; outcomes by number.
+
+    Either `search` proposes {"task": ...}, as `WarmTrial` takes it, or `tasks` lists them all. An interruption ends the
+    open MLflow runs as KILLED and goes on up.
+    """
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow has it all
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends now, not after the epoch
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    options = study.search
+    trainable = tune.with_parameters(
+        WarmTrial, study=study.model_dump(mode="json"), cpus=options.cpus_per_trial
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+        param_space={} if search is not None else {"task": tune.grid_search(list(tasks))},
+        tune_config=tune.TuneConfig(
+            metric=None if search is not None else METRIC,
+            mode=None if search is not None else "max",
+            search_alg=search or BasicVariantGenerator(max_concurrent=options.parallel),
+            scheduler=scheduler or FIFOScheduler(),
+            num_samples=trials if search is not None else 1,
+            reuse_actors=True,
+            max_concurrent_trials=None,
+        ),
+        run_config=tune.RunConfig(
+            name=name, storage_path=str((study.results / "ray").resolve()), callbacks=[memory], verbose=0
+        ),
+    )
+    try:
+        tuner.fit()
+    except BaseException:
+        memory.close("KILLED")
+        raise
+    return memory.outcomes
+
+
+def _reason(trial: Any) -> str:
+    """The last line of what went wrong in a trial."""
+    text = str(trial.get_error() or "").strip()
+    return text.splitlines()[-1][:500] if text else "lost"
+

@@ -1,0 +1,119 @@
+"""What a study found: its sweep from MLflow, its refined encoders scored on the test stories."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import ray
+import torch
+from numpy.typing import NDArray
+
+from wav2bold.cluster.connect import connected
+from wav2bold.config import Study
+from wav2bold.datasets.shards import DatasetCard, open_shards
+from wav2bold.datasets.splits import Stories, split_stories
+from wav2bold.errors import DataError
+from wav2bold.progress import Progress, silent
+from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.evaluate import Evaluation, evaluate
+from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.trial import activation_store, longest_history
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a report tells.
+
+    trials: of the newest sweep, by number; the first is the paper's configuration.
+    best: scores of each subject's encoder refined with the best configuration; paper: likewise with
+    the paper's, empty if that was not refined.  targets: per subject a row per target, with
+    hemisphere and vertex or x_mm, y_mm, z_mm, and the noise ceiling of one recording.
+    """
+
+    study: Study
+    card: DatasetCard
+    stories: Stories
+    tracking_uri: str
+    sweep: str
+    trials: tuple[Trial, ...]
+    best: dict[str, Evaluation]
+    paper: dict[str, Evaluation]
+    targets: dict[str, pd.DataFrame]
+
+    @property
+    def winner(self) -> Trial:
+        """The finished trial with the highest brain score on the validation stories."""
+        finished = [trial for trial in self.trials if trial.status == "FINISHED"]
+        return max(finished, key=lambda trial: (trial.best_score, -trial.number))
+
+    def ceiling(self, subject: str) -> NDArray[np.float64]:
+        """(V,) noise ceiling per target of one recording; NaN where nothing was repeated."""
+        return np.asarray(self.targets[subject]["ceiling"], np.float64)
+
+
+def find(
+    study: Study, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+) -> Findings:
+    """Gather a study's findings; the only place that touches the test stories.
+
+    Refined encoders are read from `refined/<subject>` and `refined-paper/<subject>` in the results
+    folder. Raises DataError if there is none, TrackingError if there is no sweep.
+    """
+    shards = open_shards(study.shards)
+    stories = split_stories(study.split, shards.card)
+    tracker = Tracker(study)
+    sweep = tracker.newest_sweep()
+    trials = tuple(tracker.trials(sweep))
+    folders = {kind: _refined(study.results / kind) for kind in ("refined", "refined-paper")}
+    if not folders["refined"]:
+        raise DataError(f"{study.results / 'refined'}: holds no refined encoder", "run `wav2bold refine` first")
+    places = [(kind, subject, folder) for kind, found in folders.items() for subject, folder in found.items()]
+    evaluations: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
+    with connected(address, cpus):
+        task = ray.remote(_evaluate).options(num_cpus=study.search.cpus_per_trial)
+        waiting = {task.remote(study, stories, subject, folder): kind for kind, subject, folder in places}
+        while waiting:
+            ready, _ = ray.wait(list(waiting))
+            for one in ready:
+                evaluation: Evaluation = ray.get(one)
+                evaluations[waiting.pop(one)][evaluation.subject] = evaluation
+                progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
+    ordered = {kind: {subject: found[subject] for subject in sorted(found)} for kind, found in evaluations.items()}
+    return Findings(
+        study=study,
+        card=shards.card,
+        stories=stories,
+        tracking_uri=tracker.uri,
+        sweep=sweep,
+        trials=trials,
+        best=ordered["refined"],
+        paper=ordered["refined-paper"],
+        targets={subject: shards.targets(subject) for subject in ordered["refined"]},
+    )
+
+
+def _refined(root: Path) -> dict[str, Path]:
+    """Folders below `root` that hold a refined encoder, by subject."""
+    found = {}
+    for folder in sorted(root.iterdir()) if root.is_dir() else ():
+        origin = origin_of(folder)
+        if origin is not None:
+            found[str(origin["subject"])] = folder.resolve()
+    return found
+
+
+def _evaluate(study: Study, stories: Stories, subject: str, folder: Path) -> Evaluation:
+    """A Ray task: one subject's scores."""
+    torch.set_num_threads(max(int(study.search.cpus_per_trial), 1))
+    torch.set_flush_denormal(True)
+    return evaluate(
+        load_encoder(study.encoder),
+        open_shards(study.shards),
+        activation_store(study),
+        stories,
+        subject,
+        folder,
+        longest_history(study),
+    )

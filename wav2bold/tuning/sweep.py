@@ -1,0 +1,129 @@
+"""Many configurations, one search: Ray Tune with Optuna in warm actors, remembered in MLflow."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+from wav2bold.cluster.connect import connected
+from wav2bold.config import Study
+from wav2bold.datasets.shards import DatasetCard, open_shards
+from wav2bold.datasets.splits import split_stories
+from wav2bold.errors import RunsFailed, StudyError
+from wav2bold.progress import Progress, silent
+from wav2bold.trainables.encoder import load_encoder
+from wav2bold.tuning.engine import Memory, Outcome, run_trials
+from wav2bold.tuning.space import define, paper_point
+from wav2bold.tuning.stopping import BatchedASHA
+from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.trial import METRIC
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A finished sweep. run_id: its parent run in MLflow.  uri: of the MLflow store."""
+
+    run_id: str
+    uri: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def best(self) -> Outcome:
+        """The trial with the highest brain score on the validation stories."""
+        return max((one for one in self.outcomes if not one.failed), key=lambda one: one.best_score)
+
+
+def sweep(
+    study: Study, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+) -> Swept:
+    """Search the study's space for the highest mean brain score on the validation stories.
+
+    The first trial is the study's own configuration, by default the paper's. Trials are proposed in
+    batches of `search.parallel`, so that the same seed gives the same sweep whatever the machine's
+    load. Every trial becomes an MLflow run under the sweep's own.
+    address, cpus: where it runs, as `cluster.connect` takes them.
+    Raises StudyError for what can't be studied, RunsFailed if trials failed (the others are kept).
+    """
+    card = open_shards(study.shards).card
+    split_stories(study.split, card)
+    subjects = chosen_subjects(study.subjects, card)
+    layers = load_encoder(study.encoder).layers
+    tracker = Tracker(study)
+    with connected(address, cpus) as have:
+        _refuse_impossible(study, have.cpus, have.gpus)
+        parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
+        memory = Memory(tracker, "trial", parent, study.search.trials, progress)
+        try:
+            outcomes = run_trials(
+                study,
+                memory,
+                f"sweep-{parent[:8]}",
+                study.search.trials,
+                search=_search(study, layers, subjects),
+                scheduler=BatchedASHA(
+                    study.search.parallel,
+                    metric=METRIC,
+                    mode="max",
+                    max_t=study.configuration.epochs + 1,
+                    grace_period=min(study.search.grace_epochs, study.configuration.epochs) + 1,
+                    reduction_factor=study.search.reduction,
+                    stop_last_trials=False,
+                ),
+            )
+        except BaseException:
+            tracker.end(parent, "KILLED")
+            raise
+        failed = [one for one in outcomes if one.failed]
+        tracker.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
+    if failed:
+        raise RunsFailed(tuple((f"trial {one.number}", one.reason) for one in failed))
+    return Swept(parent, tracker.uri, tuple(outcomes))
+
+
+def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[str, ...]:
+    """The subjects asked for, or all. Raises StudyError for one that the shards lack."""
+    for subject in wanted or ():
+        if subject not in card.subjects:
+            raise StudyError(
+                f"subjects: there is no {subject} in the shards", f"there are {', '.join(card.subjects)}"
+            )
+    return tuple(wanted or card.subjects)
+
+
+def _search(study: Study, layers: int, subjects: tuple[str, ...]) -> ConcurrencyLimiter:
+    """Optuna's TPE, proposing a batch at a time."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    ask = define(study, layers)
+
+    def propose(trial: optuna.Trial) -> dict[str, Any]:
+        return {"task": ask(trial) | {"subjects": list(subjects)}}
+
+    searcher = OptunaSearch(
+        space=propose,
+        metric=METRIC,
+        mode="max",
+        points_to_evaluate=[paper_point(study, layers)],
+        sampler=optuna.samplers.TPESampler(
+            seed=study.seed,
+            multivariate=True,
+            group=True,
+            n_startup_trials=max(4, study.search.trials // 3),
+            warn_independent_sampling=False,
+        ),
+    )
+    return ConcurrencyLimiter(searcher, max_concurrent=study.search.parallel, batch=True)
+
+
+def _refuse_impossible(study: Study, cpus: float, gpus: float) -> None:
+    """Raise StudyError if not even one trial fits the cluster: Ray would wait forever."""
+    for key, needed, there in (
+        ("cpus_per_trial", study.search.cpus_per_trial, cpus),
+        ("gpus_per_trial", study.search.gpus_per_trial, gpus),
+    ):
+        if needed > there:
+            raise StudyError(
+                f"search.{key}: {needed:g} is more than the cluster's {there:g}",
+                f"the nearest valid value is {there:g}",
+            )

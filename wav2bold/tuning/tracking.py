@@ -1,0 +1,190 @@
+"""What is remembered, in MLflow: the only place that knows it."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import yaml
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+
+from wav2bold.config import Configuration, Study
+from wav2bold.datasets.shards import DatasetCard
+from wav2bold.errors import TrackingError
+from wav2bold.trainables.refine import Report
+
+KIND = "wav2bold.kind"
+MAX_PARAM = 6000  # characters; MLflow refuses longer ones
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial as MLflow remembers it.
+
+    number: its place in the sweep, 0 is the paper's configuration.  scores: brain score by epoch on
+    the validation stories.  best_score: the highest of them.  status: as MLflow says.
+    """
+
+    run_id: str
+    number: int
+    status: str
+    configuration: Configuration
+    scores: tuple[float, ...]
+    best_score: float
+    seconds: float
+
+
+def tracking_uri(study: Study) -> str:
+    """MLFLOW_TRACKING_URI, or else `mlflow.db` in the study's results folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{study.results.resolve() / 'mlflow.db'}"
+
+
+def masked(uri: str) -> str:
+    """The address without the password in it."""
+    return re.sub(r"(://[^:/@]+:)[^@]+@", r"\1***@", uri)
+
+
+class Tracker:
+    """One study's experiment in MLflow."""
+
+    def __init__(self, study: Study) -> None:
+        """Raises TrackingError if the store can't be reached."""
+        self.uri = tracking_uri(study)
+        self._local = self.uri.startswith("sqlite:")
+        if self._local:
+            study.results.mkdir(parents=True, exist_ok=True)
+        self._artifacts = study.results.resolve() / "mlartifacts"
+        self._client = mlflow.MlflowClient(self.uri)
+        self._name = study.name
+        try:
+            self._experiment_id = self._experiment().experiment_id
+        except MlflowException as error:
+            reason = str(error).splitlines()[0][:200]
+            raise TrackingError(
+                f"MLflow at {masked(self.uri)} can't be used ({reason})", "start it or mend MLFLOW_TRACKING_URI"
+            ) from None
+
+    def begin(self, kind: str, name: str, study: Study, card: DatasetCard, parent: str | None = None) -> str:
+        """Start a run of a kind ("sweep", "refine"); its id. Study file and dataset are logged with it."""
+        tags = {KIND: kind} | ({"mlflow.parentRunId": parent} if parent else {})
+        run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
+        run_id = run.info.run_id
+        self._client.log_dict(run_id, study.model_dump(mode="json"), "study.yaml")
+        self.params(run_id, {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest})
+        dataset = Dataset(
+            name=study.shards.name, digest=card.digest[:36], source_type="local", source=str(study.shards)
+        )
+        self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        return str(run_id)
+
+    def begin_trial(
+        self, kind: str, name: str, parent: str, configuration: Configuration, more: Mapping[str, Any]
+    ) -> str:
+        """Start a child run for one configuration; its id. Every option becomes a parameter."""
+        tags = {KIND: kind, "mlflow.parentRunId": parent}
+        run_id = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
+        self.params(run_id, flat(configuration.model_dump(mode="json")) | dict(more))
+        self._client.set_tag(run_id, "wav2bold.configuration", yaml.safe_dump(configuration.model_dump(mode="json")))
+        return str(run_id)
+
+    def params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Log parameters, flat and searchable."""
+        listed = [Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()]
+        self._client.log_batch(run_id, params=listed)
+
+    def metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics of one epoch."""
+        now = int(time.time() * 1000)
+        listed = [Metric(key, value, now, step) for key, value in metrics.items() if value == value]
+        self._client.log_batch(run_id, metrics=listed)
+
+    def tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
+    def artifact(self, run_id: str, path: Path, folder: str | None = None) -> None:
+        """Log a file, or all files of a folder."""
+        if path.is_dir():
+            self._client.log_artifacts(run_id, str(path), folder)
+        else:
+            self._client.log_artifact(run_id, str(path), folder)
+
+    def end(self, run_id: str, status: str = "FINISHED") -> None:
+        """Close a run: FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(run_id, status)
+
+    def newest_sweep(self) -> str:
+        """Run id of the newest sweep. Raises TrackingError if there is none."""
+        found = self._search(f"tags.`{KIND}` = 'sweep'", 1)
+        if not found:
+            raise TrackingError(
+                f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}", "run `wav2bold sweep` first"
+            )
+        return str(found[0].info.run_id)
+
+    def trials(self, sweep: str) -> list[Trial]:
+        """All trials of a sweep, by number."""
+        runs = self._search(f"tags.`{KIND}` = 'trial' AND tags.`mlflow.parentRunId` = '{sweep}'")
+        return sorted((self._trial(run) for run in runs), key=lambda trial: trial.number)
+
+    def _trial(self, run: Run) -> Trial:
+        history = self._client.get_metric_history(run.info.run_id, "score")
+        scores = tuple(metric.value for metric in sorted(history, key=lambda metric: metric.step))
+        ended = run.info.end_time or int(time.time() * 1000)
+        return Trial(
+            run_id=run.info.run_id,
+            number=int(run.data.params["number"]),
+            status=run.info.status,
+            configuration=Configuration.model_validate(yaml.safe_load(run.data.tags["wav2bold.configuration"])),
+            scores=scores,
+            best_score=max(scores, default=float("nan")),
+            seconds=(ended - run.info.start_time) / 1000,
+        )
+
+    def _search(self, query: str, limit: int | None = None) -> list[Run]:
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment_id], query, max_results=limit or 1000,
+                order_by=["attributes.start_time DESC"], page_token=token,
+            )
+            found += page
+            token = page.token
+            if limit or not token:
+                return found
+
+    def _experiment(self) -> Experiment:
+        found = self._client.get_experiment_by_name(self._name)
+        if found is None:
+            place = self._artifacts.as_uri() if self._local else None
+            self._client.create_experiment(self._name, artifact_location=place)
+            found = self._client.get_experiment_by_name(self._name)
+        assert found is not None, f"experiment {self._name} vanished"
+        return found
+
+
+def report_metrics(report: Report) -> dict[str, float]:
+    """The numbers of an epoch that MLflow keeps."""
+    return {"score": report.score, "loss": report.loss, "seconds": report.seconds}
+
+
+def flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested options with dotted keys: {"unfrozen": {"bias": None}} -> {"unfrozen.bias": "all"}."""
+    items: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            items[key] = "+".join(value) or "nothing"
+            items |= {f"{key}.{inner}": _layers(layers) for inner, layers in value.items()}
+        else:
+            items[key] = value
+    return items
+
+
+def _layers(layers: Iterable[int] | None) -> str:
+    return "all" if layers is None else "-".join(str(layer) for layer in layers)

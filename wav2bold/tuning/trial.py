@@ -1,0 +1,114 @@
+"""A warm trial: an actor that keeps encoder and data between configurations."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from wav2bold.config import Configuration, Study
+from wav2bold.datasets.shards import Shards, open_shards
+from wav2bold.datasets.splits import split_stories
+from wav2bold.datasets.windows import windows
+from wav2bold.errors import UserError
+from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.checkpoint import save_refined
+from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.refine import Material, Refined, Report, refine
+
+METRIC = "best_score"
+
+
+class WarmTrial(tune.Trainable):
+    """Refines one configuration after another without being started anew.
+
+    Its config is {"task": ...} with `number`; `configuration`, a `Configuration` as JSON; `subjects`, who are refined
+    jointly; `out`, the folder for the refined encoder or None; `origin`, written into it.
+    Each step is an epoch.
+    """
+
+    def setup(self, config: dict[str, Any], study: dict[str, Any] | None = None, cpus: float = 1) -> None:
+        """Load what stays. study: a `Study` as JSON, its paths absolute.  cpus: threads to use."""
+        torch.set_num_threads(max(int(cpus), 1))
+        self._study = Study.model_validate(study)
+        self._encoder: Encoder = load_encoder(self._study.encoder)
+        self._shards: Shards = open_shards(self._study.shards)
+        self._material: tuple[tuple[str, ...], Material] | None = None
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next configuration; what was loaded stays."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch; the last one also writes the refined encoder, where that was asked for."""
+        try:
+            report = next(self._epochs)
+            self._reports.append(report)
+            last = report.epoch == self._last_epoch
+            if last:
+                self._finish()
+        except UserError as error:
+            raise RuntimeError(str(error)) from None  # Ray shows it as the trial's reason
+        best = max(report.score for report in self._reports)
+        return {
+            "epoch": report.epoch,
+            "loss": report.loss,
+            "score": report.score,
+            METRIC: best,
+            "seconds": report.seconds,
+            "last": last,
+            "done": last,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: trials are short, and a finished one writes its encoder itself."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing, as `save_checkpoint`."""
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._task = config["task"]
+        configuration = Configuration.model_validate(self._task["configuration"])
+        self._reports: list[Report] = []
+        self._last_epoch = configuration.epochs if configuration.unfrozen else 0
+        self._epochs: Generator[Report, None, Refined] = refine(
+            self._material_for(tuple(self._task["subjects"])), configuration, self._study.seed
+        )
+
+    def _finish(self) -> None:
+        out = self._task.get("out")
+        try:
+            next(self._epochs)
+        except StopIteration as ended:
+            refined: Refined = ended.value
+        else:
+            raise AssertionError("refine yielded more epochs than its configuration has")
+        if out is not None:
+            save_refined(Path(out), refined, self._encoder, self._reports, self._task["origin"])
+
+    def _material_for(self, subjects: tuple[str, ...]) -> Material:
+        if self._material is None or self._material[0] != subjects:
+            stories = split_stories(self._study.split, self._shards.card)
+            longest = longest_history(self._study)
+            material = Material(
+                encoder=self._encoder,
+                shards=self._shards,
+                store=activation_store(self._study),
+                train=windows(self._shards, subjects, stories.train, longest),
+                validation=windows(self._shards, subjects, stories.validation, longest),
+            )
+            self._material = (subjects, material)
+        return self._material[1]
+
+
+def longest_history(study: Study) -> int:
+    """The longest history that the study may compare: volumes with less are left out of all of it."""
+    return max(study.search.space.history.high, study.configuration.history)
+
+
+def activation_store(study: Study) -> ActivationStore:
+    """Where the study's frozen activations are kept."""
+    return ActivationStore(study.results / "activations")
