@@ -25,7 +25,13 @@ def script(code: str) -> list[str]:
 
 def run(code: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        script(code), cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=120, check=False
+        script(code),
+        cwd=cwd,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -53,7 +59,12 @@ SLEEPER = """
 def sleeper(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     """A Python that waits for a task of its own Ray, and that Ray's processes."""
     process = subprocess.Popen(
-        script(SLEEPER), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        script(SLEEPER),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "asleep\n"
@@ -205,7 +216,7 @@ def test_an_address_of_another_kind_says_which_to_give(
 
 def test_cores_of_a_running_cluster_are_not_ours_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(ClusterError, match="head:6379 is running already with its own cores; leave --cpus out"):
+    with pytest.raises(ClusterError, match="head:6379 is running already .*; leave --cpus out"):
         connect("head:6379", cpus=2)
 
 
@@ -219,11 +230,13 @@ def test_standing_in_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     package = Path(__file__).parents[2] / "wav2bold"
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.chdir(package)
-    with pytest.raises(ClusterError, match="Hugging Face's datasets; run the `wav2bold` command from another"):
+    with pytest.raises(ClusterError, match="Hugging Face's datasets; run the `wav2bold` command"):
         connect("local")
 
 
-def test_a_file_of_the_package_run_by_path_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_of_the_package_run_by_path_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     package = Path(__file__).parents[2] / "wav2bold"
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.chdir(tmp_path)

@@ -27,7 +27,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient
 GcsClient(address=canonicalize_bootstrap_address(sys.argv[1])).internal_kv_exists(b"wav2bold")
 """
-TOKEN_CURE = "set RAY_AUTH_MODE=token and put the cluster's token into ~/.ray/auth_token"
+HOW_TO_BE_LET_IN = "set RAY_AUTH_MODE=token and put the cluster's token into ~/.ray/auth_token"
 QUIET = {
     # Tune's and Train's tables give way to our own report; both are read when those are imported.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -67,8 +67,9 @@ def connected(
 def connect(address: str | None = None, cpus: int | None = None, object_store_mb: int = 200) -> None:
     """Start a Ray on this machine, or attach to the one at `address`, then at RAY_ADDRESS.
 
-    address: `host:6379`, `auto` for one started on this machine, or `local`.  cpus: cores that a Ray started here may
-    use; all of them by default.  object_store_mb: shared memory of a Ray started here.
+    address: `host:6379`, `auto` for one started on this machine, or `local`.
+    cpus: cores that a Ray started here may use; all of them by default.
+    object_store_mb: shared memory of a Ray started here, MB.
     A Ray started here listens on the loopback interface only. Does nothing if already connected.
     Raises ClusterError, within seconds, if there is no cluster at the address or it refuses us.
     """
@@ -149,7 +150,7 @@ def _attach(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as error:
-        raise ClusterError(f"{address} asks for a token", TOKEN_CURE) from error
+        raise ClusterError(f"{address} asks for a token", HOW_TO_BE_LET_IN) from error
     except (ConnectionError, RuntimeError, RaySystemError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"Ray can't join {address} ({_one_line(error)})",
@@ -180,7 +181,7 @@ def _probe(address: str) -> None:
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace")
         if "Authentication" in said:
-            raise ClusterError(f"{address} asks for a token", TOKEN_CURE) from error
+            raise ClusterError(f"{address} asks for a token", HOW_TO_BE_LET_IN) from error
         last = said.strip().splitlines()[-1:] or ["no reason given"]
         raise ClusterError(f"no Ray cluster answers at {address} ({last[0]})", cure) from error
     except subprocess.TimeoutExpired as error:
