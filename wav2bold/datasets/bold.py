@@ -1,0 +1,168 @@
+"""BOLD files as matrices of volumes by targets: NIfTI volumes, and pairs of GIFTI surfaces."""
+
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from wav2bold.datasets.runs import Run
+from wav2bold.errors import DataError
+
+SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
+UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error, ExpatError)
+"""What nibabel raises on damaged files; it notices a truncated one only when all of it is read."""
+MASK_TOLERANCE_MM = 1e-3
+
+
+def read_bold(
+    run: Run, mask: Path | None = None, smoothing_fwhm_mm: float | None = None
+) -> NDArray[np.float32]:
+    """A recording as (volumes, candidate targets) float32.
+
+    Candidates are a volume's voxels in C order of (i, j, k), those of `mask` if there is one, or the vertices
+    of the left and then the right hemisphere. `candidates` says where each is. Only volumes are smoothed.
+    Raises DataError if a file is damaged, has no time axis, doesn't fit the mask or the other hemisphere.
+    """
+    if len(run.bold) == 1:
+        return _read_volumes(run.bold[0], mask, smoothing_fwhm_mm)
+    if mask is not None:
+        raise DataError(
+            f"{mask}: a mask of voxels can't select vertices of {run.bold[0]}", "leave cleaning.mask out"
+        )
+    left, right = (_read_surface(path) for path in run.bold)
+    if len(left) != len(right):
+        raise DataError(
+            f"{run.bold[0]}: {len(left)} volumes, {run.bold[1].name} has {len(right)}",
+            "both hemispheres must hold the whole recording; write them again",
+        )
+    return np.concatenate([left, right], axis=1)
+
+
+def candidates(run: Run, mask: Path | None = None) -> pd.DataFrame:
+    """Where each candidate target of `read_bold` is, one row each.
+
+    Volumes: voxel `i`, `j`, `k` and its centre `x_mm`, `y_mm`, `z_mm`.
+    Surfaces: `hemisphere` L or R, and `vertex`.
+    """
+    if len(run.bold) == 1:
+        image = _load(run.bold[0])
+        keep = _mask(mask, image, run.bold[0])
+        shape = image.shape[:3]
+        ijk = np.argwhere(keep) if keep is not None else np.indices(shape).reshape(3, -1).T
+        xyz = ijk @ image.affine[:3, :3].T + image.affine[:3, 3]
+        columns = {name: ijk[:, axis].astype(np.int32) for axis, name in enumerate("ijk")}
+        places = {f"{name}_mm": xyz[:, axis].astype(np.float32) for axis, name in enumerate("xyz")}
+        return pd.DataFrame(columns | places)
+    sizes = [_read_surface(path).shape[1] for path in run.bold]
+    hemispheres = np.repeat(["L", "R"], sizes)
+    vertices = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
+    return pd.DataFrame({"hemisphere": hemispheres, "vertex": vertices})
+
+
+def grid(run: Run, targets: int) -> str:
+    """What must be alike in all recordings of a subject, in words: voxels and where they lie, or vertices."""
+    if len(run.bold) == 2:
+        return f"{targets} vertices"
+    image = _load(run.bold[0])
+    voxels, sizes = image.shape[:3], image.header.get_zooms()[:3]
+    rows = ", ".join(f"({' '.join(f'{value:.2f}' for value in row)})" for row in image.affine[:3] + 0.0)
+    return (
+        f"{' x '.join(map(str, voxels))} voxels of {' x '.join(f'{size:g}' for size in sizes)} mm at {rows}"
+    )
+
+
+def varying(y: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which targets of y (volumes, targets) are finite throughout and not constant: (targets,) bool."""
+    low, high = y.min(axis=0), y.max(axis=0)
+    return np.asarray(np.isfinite(low) & np.isfinite(high) & (high > low))
+
+
+def header_tr_s(path: Path) -> float | None:
+    """Seconds between volumes by a BOLD file's own header; None if it doesn't say.
+
+    GIFTI's `TimeStep` is milliseconds by FreeSurfer and seconds by others: no TR is 50 s or 50 ms.
+    """
+    if path.name.endswith(".gii"):
+        with path.open("rb") as file:
+            head = file.read(1 << 16)  # metadata comes before the first array
+        found = re.search(rb"TimeStep\W[^0-9]*?([0-9][0-9.eE+-]*)", head)
+        step = float(found[1]) if found else 0.0
+        return round(step * (1e-3 if step >= 50 else 1.0), 6) or None
+    header = _load(path).header
+    zooms = header.get_zooms()
+    step = float(zooms[3]) if len(zooms) > 3 else 0.0
+    return round(step * SECONDS.get(header.get_xyzt_units()[1], 1.0), 6) or None
+
+
+def _read_volumes(path: Path, mask: Path | None, smoothing_fwhm_mm: float | None) -> NDArray[np.float32]:
+    image = _load(path)
+    if len(image.shape) != 4 or image.shape[3] < 2:
+        shape = " x ".join(map(str, image.shape))
+        raise DataError(f"{path}: {shape} is no series of volumes", "give the 4-D BOLD file")
+    keep = _mask(mask, image, path)
+    try:
+        if smoothing_fwhm_mm is not None:
+            from nilearn.image import smooth_img  # slow to import, seldom wanted
+
+            image = smooth_img(image, smoothing_fwhm_mm)
+        data: NDArray[np.float32] = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except UNREADABLE as error:
+        raise _damaged(path, error) from None
+    selected = data[keep] if keep is not None else data.reshape(-1, data.shape[3])
+    return np.ascontiguousarray(selected.T)
+
+
+def _read_surface(path: Path) -> NDArray[np.float32]:
+    image = _load(path)
+    arrays: Sequence[NDArray[Any]] = [array.data for array in image.darrays]
+    sizes = {array.shape for array in arrays}
+    if len(arrays) < 2 or len(sizes) != 1 or arrays[0].ndim != 1:
+        what = f"{len(arrays)} arrays of shape {', '.join(map(str, sorted(sizes)))}"
+        raise DataError(f"{path}: {what} are no time series", "give a .func.gii with one array per volume")
+    return np.stack(arrays).astype(np.float32, copy=False)
+
+
+def _mask(mask: Path | None, image: Any, path: Path) -> NDArray[np.bool_] | None:
+    """Voxels of the mask, checked against the volumes that it is laid over."""
+    if mask is None:
+        return None
+    over = _load(mask)
+    if over.shape[:3] != image.shape[:3] or not np.allclose(
+        over.affine, image.affine, atol=MASK_TOLERANCE_MM
+    ):
+        shapes = [" x ".join(map(str, one.shape[:3])) for one in (over, image)]
+        raise DataError(
+            f"{mask}: {shapes[0]} voxels, {path} has {shapes[1]}, or they lie elsewhere",
+            "resample the mask onto the recordings' grid",
+        )
+    try:
+        keep = np.asanyarray(over.dataobj).reshape(image.shape[:3]) != 0
+    except UNREADABLE as error:
+        raise _damaged(mask, error) from None
+    if not keep.any():
+        raise DataError(f"{mask}: selects no voxel", "give a mask that is not 0 somewhere")
+    return np.asarray(keep)
+
+
+def _load(path: Path) -> Any:
+    """Open a file; volumes are read later, surfaces at once. nibabel has no types."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", "fetch it (with DataLad: `datalad get`)")
+    try:
+        return nib.load(path)
+    except UNREADABLE as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: BaseException) -> DataError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return DataError(f"{path}: can't be read ({reason})", "the file is damaged or cut short; fetch it again")
