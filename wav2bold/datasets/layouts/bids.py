@@ -1,0 +1,256 @@
+"""fMRIPrep-style BIDS derivatives: NIfTI volumes, or pairs of GIFTI surfaces.
+
+File names are parsed by bids2table. Its indexer is not used: it passes silently over folders whose name has a
+dot (`fmriprep-23.2.1`) or a bracket, leaves out JSON sidecars and files above the subjects' folders, and
+remembers a folder's state for as long as the process lives.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from bids2table import parse_bids_entities
+
+from wav2bold.datasets.bold import header_tr_s
+from wav2bold.datasets.runs import Run
+from wav2bold.errors import DataError
+
+VOLUMES, SURFACE = (".nii.gz", ".nii"), ".func.gii"
+SUFFIXES = {"bold", "events", "timeseries", "regressors"}
+PROCESSED = {"space", "res", "den", "desc", "hemi", "datatype", "suffix", "ext"}
+"""Entities that say how a recording was processed, not which one it is."""
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg")
+TR_TOLERANCE_S = 1e-3
+"""Headers hold float32, and some tools round to the millisecond."""
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    entities: Mapping[str, str]
+
+    @property
+    def recording(self) -> dict[str, str]:
+        return {key: value for key, value in self.entities.items() if key not in PROCESSED}
+
+    @property
+    def space(self) -> str:
+        """`fsaverage5`, or with resolution and density `MNI152NLin6Asym_res-2`."""
+        extra = [f"{key}-{self.entities[key]}" for key in ("res", "den") if key in self.entities]
+        return "_".join([self.entities.get("space", "native"), *extra])
+
+    def applies_to(self, recording: Mapping[str, str]) -> bool:
+        return self.recording.items() <= recording.items()
+
+
+def find_runs(root: Path, space: str | None = None) -> list[Run]:
+    """Every recording of a story under `root`, ordered by subject, session, task and run.
+
+    One row of an events file is one hearing: its story is the stem of `stim_file`, or else its `trial_type`,
+    with the sound under `stimuli/`. Hearings of one story by one subject are numbered by `repeat`.
+    space: which one to take where recordings were written in several; None where there is one.
+    Raises DataError, naming the file, if nothing is found, a partner, a TR, events or a sound is missing, or
+    the sidecar's TR is not the header's.
+    """
+    files = [_File(path, parse_bids_entities(path)) for path in _walk(root)]
+    runs: list[Run] = []
+    for bold in _recordings(root, files, space):
+        first, recording = bold[0], bold[0].recording
+        tr_s = _tr_s(first, files)
+        confounds = _nearest(
+            first, [f for f in files if f.entities.get("desc") == "confounds" and f.path.suffix == ".tsv"]
+        )
+        for story, onset_s, audio in _hearings(root, first, files):
+            runs.append(
+                Run(
+                    subject=f"sub-{recording['sub']}",
+                    story=story,
+                    repeat=1,
+                    bold=tuple(file.path for file in bold),
+                    audio=audio,
+                    tr_s=tr_s,
+                    onset_s=onset_s,
+                    confounds=confounds,
+                    space=first.space,
+                )
+            )
+    heard: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for index, run in enumerate(runs):
+        heard[run.subject, run.story] += 1
+        runs[index] = replace(run, repeat=heard[run.subject, run.story])
+    return runs
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files whose BIDS suffix matters here, sorted. Follows links, since DataLad is made of them."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder", "give the folder of a BIDS data set or its derivatives")
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in sorted(names):
+            if name.partition(".")[0].rpartition("_")[2] in SUFFIXES and not name.startswith("."):
+                yield Path(folder, name)
+
+
+def _recordings(root: Path, files: Sequence[_File], space: str | None) -> list[tuple[_File, ...]]:
+    """Each recording's files: one volume file, or left and right."""
+    found = [
+        f for f in files if f.entities["suffix"] == "bold" and f.entities.get("ext") in (*VOLUMES, SURFACE)
+    ]
+    found = [f for f in found if "sub" in f.entities and f.entities.get("desc", "preproc") == "preproc"]
+    groups: defaultdict[tuple[tuple[str, str], ...], list[_File]] = defaultdict(list)
+    for file in found:
+        groups[tuple(sorted(file.recording.items()))].append(file)
+    chosen = {key: _processed(group) for key, group in groups.items()}
+    spaces = sorted({file.space for group in chosen.values() for file in group})
+    if space is not None:
+        chosen = {key: [f for f in group if f.space == space] for key, group in chosen.items()}
+        chosen = {key: group for key, group in chosen.items() if group}
+    elif len(spaces) > 1:
+        raise DataError(
+            f"{root}: recordings in {len(spaces)} spaces ({', '.join(spaces)})",
+            "keep in this folder only the space to learn from",
+        )
+    if not chosen:
+        missing = f" in space {space} (there are {', '.join(spaces)})" if space and spaces else ""
+        raise DataError(
+            f"{root}: no recordings found{missing}",
+            "looked for sub-*_desc-preproc_bold.nii.gz, sub-*_bold.nii.gz and sub-*_hemi-L_*bold.func.gii; "
+            "give the folder that fMRIPrep wrote",
+        )
+    return [_paired(group) for _, group in sorted(chosen.items(), key=lambda item: _order(dict(item[0])))]
+
+
+def _processed(group: list[_File]) -> list[_File]:
+    """What preprocessing wrote, where it wrote something; otherwise the recording itself."""
+    better = [f for f in group if {"space", "desc", "hemi"} & f.entities.keys()]
+    preproc = {f.space for f in better if "desc" in f.entities}
+    return [f for f in better if "desc" in f.entities or f.space not in preproc] or group
+
+
+def _paired(group: list[_File]) -> tuple[_File, ...]:
+    if group[0].entities["ext"] in VOLUMES:
+        if len(group) > 1:
+            raise DataError(f"{group[0].path}: also at {group[1].path}", "keep one of the two")
+        return (group[0],)
+    sides: dict[str, _File] = {}
+    for file in group:
+        side = file.entities.get("hemi", "none")
+        if side in sides:
+            raise DataError(f"{file.path}: also at {sides[side].path}", "keep one of the two")
+        sides[side] = file
+    for side, other in (("L", "R"), ("R", "L")):
+        if side not in sides:
+            given = sides.get(other, group[0]).path
+            wanted = given.name.replace(f"hemi-{other}", f"hemi-{side}")
+            raise DataError(f"{given}: has no partner {wanted}", "put both hemispheres there")
+    return (sides["L"], sides["R"])
+
+
+def _order(recording: Mapping[str, str]) -> tuple[object, ...]:
+    run = recording.get("run", "0")
+    number = int(run) if run.isdigit() else 0
+    return (recording["sub"], recording.get("ses", ""), recording.get("task", ""), number, str(recording))
+
+
+def _tr_s(bold: _File, files: Sequence[_File]) -> float:
+    """TR by the sidecars that BIDS lets apply, the deepest last, checked against the header's."""
+    stated: tuple[float, Path] | None = None
+    above = [f for f in files if f.path.suffix == ".json" and f.path.parent in bold.path.parents]
+    above = [f for f in above if f.entities["suffix"] == "bold" and _inherits(f, bold)]
+    for file in sorted(above, key=lambda f: (len(f.path.parts), len(f.entities))):
+        try:
+            value = json.loads(file.path.read_text(encoding="utf-8")).get("RepetitionTime")
+            stated = stated if value is None else (float(value), file.path)
+        except (ValueError, TypeError, AttributeError):
+            raise DataError(f"{file.path}: not JSON with a RepetitionTime in seconds", "mend it") from None
+    header = header_tr_s(bold.path)
+    if stated is None and header is None:
+        raise DataError(
+            f"{bold.path}: no TR in its header and no sidecar that says RepetitionTime",
+            f"write it, in seconds, to {bold.path.name.partition('.')[0]}.json",
+        )
+    if stated is None:
+        assert header is not None
+        return header
+    if stated[0] <= 0 or (header is not None and abs(header - stated[0]) > TR_TOLERANCE_S):
+        beside = "" if header is None else f", the header of {bold.path.name} {header:g} s"
+        raise DataError(
+            f"{stated[1]}: RepetitionTime is {stated[0]:g} s{beside}", "set the wrong one of the two right"
+        )
+    return stated[0]
+
+
+def _inherits(sidecar: _File, bold: _File) -> bool:
+    given = {key: value for key, value in sidecar.entities.items() if key not in {"ext", "datatype"}}
+    return given.items() <= bold.entities.items()
+
+
+def _nearest(bold: _File, candidates: Sequence[_File]) -> Path | None:
+    """The file that says most about this recording; of copies, the one in its own folder."""
+    fitting = [file for file in candidates if file.applies_to(bold.recording)]
+    best = max(
+        fitting,
+        key=lambda f: (len(f.recording), f.path.parent == bold.path.parent, -len(f.path.parts)),
+        default=None,
+    )
+    return None if best is None else best.path
+
+
+def _hearings(root: Path, bold: _File, files: Sequence[_File]) -> Iterator[tuple[str, float, Path]]:
+    """(story, onset in seconds, sound) of each hearing in a recording."""
+    path = _nearest(bold, [f for f in files if f.entities["suffix"] == "events" and f.path.suffix == ".tsv"])
+    if path is None:
+        stem = "_".join(f"{key}-{value}" for key, value in bold.recording.items())
+        raise DataError(
+            f"{bold.path}: no events file says which story was heard",
+            f"write {stem}_events.tsv with the columns onset, duration and stim_file",
+        )
+    events = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"])
+    column = next((name for name in ("stim_file", "trial_type") if name in events), None)
+    if column is None or "onset" not in events:
+        has = ", ".join(events.columns)
+        raise DataError(f"{path}: has the columns {has}", "write onset, duration and stim_file")
+    found = False
+    missing: list[str] = []
+    for row, (onset, name) in enumerate(zip(events["onset"], events[column], strict=True), start=2):
+        if pd.isna(name):
+            continue
+        audio = _sound(root, path, str(name), exact=column == "stim_file")
+        if audio is None:
+            missing.append(str(name))
+            continue
+        onset_s = pd.to_numeric(onset, errors="coerce")
+        if pd.isna(onset_s):
+            raise DataError(f"{path}: line {row}: onset {onset} is no number", "write seconds")
+        found = True
+        yield Path(name).stem if column == "stim_file" else str(name), float(onset_s), audio
+    if missing and (column == "stim_file" or not found):
+        raise DataError(
+            f"{path}: {column} names {missing[0]}, which is not under a stimuli/ folder",
+            f"put the sound into {root / 'stimuli'}",
+        )
+    if not missing and not found:
+        raise DataError(f"{path}: names no story", f"name the sound of each hearing in {column}")
+
+
+def _sound(root: Path, events: Path, name: str, *, exact: bool) -> Path | None:
+    """The sound under the nearest `stimuli/` from the events file up to the root."""
+    names = [name.removeprefix("stimuli/")] if exact else [name + suffix for suffix in SOUNDS]
+    for folder in events.parents:
+        for candidate in names:
+            if (folder / "stimuli" / candidate).is_file():
+                return folder / "stimuli" / candidate
+        if folder == root:
+            return None
+    return None
