@@ -1,0 +1,75 @@
+"""The noise ceiling is the correlation that a perfect model would reach."""
+
+import numpy as np
+import pytest
+
+from wav2bold.datasets.ceiling import ceiling, repeat_correlation, subject_ceiling
+from wav2bold.datasets.shards import Bold
+
+VOLUMES = 20_000
+SIGNAL_SHARE = np.array([0.0, 0.05, 0.2, 0.5, 0.9])
+
+
+def simulate(recordings: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """What a perfect model predicts, and recordings of which SIGNAL_SHARE of the variance is that."""
+    rng = np.random.default_rng(seed)
+    truth = rng.standard_normal((VOLUMES, len(SIGNAL_SHARE)))
+    noise = rng.standard_normal((recordings, *truth.shape))
+    return truth, (np.sqrt(SIGNAL_SHARE) * truth + np.sqrt(1 - SIGNAL_SHARE) * noise).astype(np.float32)
+
+
+def pearson(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.array([np.corrcoef(one[:, v], other[:, v])[0, 1] for v in range(one.shape[1])])
+
+
+@pytest.mark.parametrize("recordings", [1, 2, 5])
+def test_a_perfect_model_reaches_the_ceiling_of_a_mean(recordings: int) -> None:
+    truth, measured = simulate(5)
+    r = repeat_correlation(list(measured))
+    reached = pearson(truth, measured[:recordings].mean(axis=0))
+    np.testing.assert_allclose(ceiling(r, recordings)[1:], reached[1:], atol=0.02)
+
+
+def test_repeats_correlate_by_their_share_of_signal() -> None:
+    _, measured = simulate(3)
+    np.testing.assert_allclose(repeat_correlation(list(measured)), SIGNAL_SHARE, atol=0.01)
+
+
+def test_two_recordings_give_numpys_correlation_and_never_less_than_nothing() -> None:
+    one, two = (np.random.default_rng(seed).standard_normal((30, 50)).astype(np.float32) for seed in (1, 2))
+    expected = np.maximum(pearson(one, two), 0)
+    assert (expected == 0).any()
+    np.testing.assert_allclose(repeat_correlation([one, two]), expected, atol=1e-6)
+
+
+def test_the_ceiling_is_closed_form() -> None:
+    assert ceiling(0.25, 1) == 0.5
+    np.testing.assert_allclose(ceiling([0.5, 1.0, 0.0], 3), [np.sqrt(0.75), 1.0, 0.0])
+
+
+def test_a_constant_recording_has_no_ceiling() -> None:
+    one = np.random.default_rng(0).standard_normal((30, 2)).astype(np.float32)
+    two = one.copy()
+    two[:, 1] = 4.0
+    r = repeat_correlation([one, two])
+    np.testing.assert_allclose(r[0], 1.0)
+    assert np.isnan(r[1])
+    assert np.isnan(repeat_correlation([one[:2], two[:2]])).all()
+
+
+def as_bold(y: np.ndarray, first_s: float = -4.0) -> Bold:
+    t = np.arange(len(y), dtype=np.int32)
+    return Bold(t, 2.0 * t + first_s, y)
+
+
+def test_only_volumes_within_the_story_count() -> None:
+    _, (one, two) = simulate(2)
+    outside = np.full((2, one.shape[1]), 1e3, np.float32)  # alike, and large: would give a ceiling of 1
+    repeats = [as_bold(np.concatenate([outside, y, outside])) for y in (one, two)]
+    got = subject_ceiling([repeats], [2.0 * (VOLUMES - 1)])
+    np.testing.assert_allclose(got, np.sqrt(repeat_correlation([one, two])), atol=1e-6)
+
+
+def test_nothing_repeated_gives_no_ceiling() -> None:
+    _, (one,) = simulate(1)
+    assert np.isnan(subject_ceiling([[as_bold(one)]], [100.0])).all()
