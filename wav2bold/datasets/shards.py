@@ -103,7 +103,7 @@ class Shards:
     def repeats(self, subject: str, story: str) -> list[Bold]:
         """Every recording of this subject hearing this story, in order."""
         recordings = self._known(story, subject)
-        return [_read_bold(run_path(self.root, subject, story, repeat + 1)) for repeat in range(recordings)]
+        return [read_run(run_path(self.root, subject, story, repeat + 1)) for repeat in range(recordings)]
 
     def bold(self, subject: str, story: str) -> Bold:
         """BOLD of this subject hearing this story: the mean over its recordings.
@@ -177,6 +177,15 @@ def match_repeats(repeats: list[Bold]) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(np.isin(clock, shared)) for clock in clocks]
 
 
+def read_run(path: Path) -> Bold:
+    """One recording's shard."""
+    table = _read(path, ["t", "time_s", "y"])
+    width = table.schema.field("y").type.list_size
+    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["y"].chunks]
+    y = np.concatenate(values).reshape(-1, width).astype(np.float32, copy=False)
+    return Bold(table["t"].to_numpy(), table["time_s"].to_numpy(), y)
+
+
 def story_path(root: Path, story: str) -> Path:
     """The file of a story's sound."""
     return root / "stimuli" / f"story={_safe(story)}" / "part-0.parquet"
@@ -201,14 +210,6 @@ def content_digest(*parts: Any) -> str:
 def _safe(name: str) -> str:
     # Readers of hive partitions (pyarrow, DuckDB, Spark) decode percent signs
     return quote(name, safe=" ")
-
-
-def _read_bold(path: Path) -> Bold:
-    table = _read(path, ["t", "time_s", "y"])
-    width = table.schema.field("y").type.list_size
-    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["y"].chunks]
-    y = np.concatenate(values).reshape(-1, width).astype(np.float32, copy=False)
-    return Bold(table["t"].to_numpy(), table["time_s"].to_numpy(), y)
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -1,0 +1,225 @@
+"""Recordings to shards: `wav2bold prepare`. The only file of this room that knows Ray.
+
+Two passes of Ray Data over the recordings. The first only reads: it finds every mistake while nothing has
+been written, and which targets vary in all of a subject's recordings. The second cleans and writes what is
+missing or changed. The card, `dataset.json`, is written last.
+"""
+
+import logging
+import pickle
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+from numpy.typing import NDArray
+
+from wav2bold.config import Cleaning, write_whole
+from wav2bold.datasets.agreement import check_clocks, kept_targets, sounds
+from wav2bold.datasets.jobs import run_job, story_job, targets_job
+from wav2bold.datasets.layouts.bids import find_runs
+from wav2bold.datasets.runs import Run
+from wav2bold.datasets.scan import RunScan, StoryScan, pack, scan_run, scan_story
+from wav2bold.datasets.shards import (
+    CARD_NAME,
+    SCHEMA_VERSION,
+    DatasetCard,
+    StoryCard,
+    SubjectCard,
+    content_digest,
+    open_shards,
+    run_path,
+    story_path,
+    targets_path,
+)
+from wav2bold.datasets.writing import check_ours, claim, read_metadata, remove_others
+from wav2bold.errors import DataError, UserError
+
+LIBRARIES = ("wav2bold", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many of it are done, and how many there are."""
+Job = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `prepare` did.
+
+    written, kept: shards (sounds, recordings, tables of targets) written now, and found as they should be.
+    removed: files of recordings that are gone.  dropped: candidate targets that did not vary, per subject.
+    """
+
+    card: DatasetCard
+    written: int
+    kept: int
+    removed: int
+    dropped: Mapping[str, int]
+
+
+def prepare(
+    recordings: Path,
+    out: Path,
+    cleaning: Cleaning = Cleaning(),  # noqa: B008  # frozen
+    progress: Progress | None = None,
+) -> Prepared:
+    """Write the shards of all recordings under a folder; what is already there and right stays untouched.
+
+    Needs a Ray that is connected, and both folders on a disk that all its nodes share.
+    Raises DataError for mistakes in the recordings, nearly all of them before anything is written.
+    """
+    assert ray.is_initialized()
+    recordings, out = recordings.resolve(), out.resolve()
+    check_ours(out)
+    runs = find_runs(recordings)
+    check_clocks(recordings, runs)
+    audio = sounds(runs)
+    shards = [run_path(out, run.subject, run.story, run.repeat) for run in runs]
+    jobs: list[tuple[str, Job]] = [
+        (story, partial(scan_story, path, story_path(out, story))) for story, path in audio.items()
+    ]
+    jobs += [
+        (run.name, partial(scan_run, run, cleaning, shard)) for run, shard in zip(runs, shards, strict=True)
+    ]
+    found = _each("read", jobs, progress)
+    stories: dict[str, StoryScan] = dict(zip(audio, found, strict=False))
+    scans: list[RunScan] = found[len(audio) :]
+    kept = kept_targets(runs, scans)
+
+    wanted: dict[Path, tuple[str, str, Job]] = {}
+    for story, scan in stories.items():
+        path = story_path(out, story)
+        wanted[path] = (story, scan.key, partial(story_job, audio[story], path, scan))
+    digests: defaultdict[str, list[str]] = defaultdict(list)
+    for run, run_scan, path in zip(runs, scans, shards, strict=True):
+        digest = content_digest(run_scan.key, pack(kept[run.subject]))
+        digests[run.subject].append(digest)
+        job = partial(run_job, run, cleaning, kept[run.subject], path, run_scan, digest)
+        wanted[path] = (run.name, digest, job)
+    seconds = {story: scan.seconds for story, scan in stories.items()}
+    tables: dict[Path, tuple[str, str, Job]] = {}
+    for subject, keep in kept.items():
+        own = [run for run in runs if run.subject == subject]
+        digest = content_digest(
+            "targets", SCHEMA_VERSION, digests[subject], [seconds[run.story] for run in own]
+        )
+        path = targets_path(out, subject)
+        tables[path] = (subject, digest, partial(targets_job, out, own, seconds, cleaning, keep, digest))
+
+    card = _card(recordings, runs, stories, scans, kept, cleaning, [*wanted.values(), *tables.values()])
+    stale = {
+        path
+        for path, (_, digest, _) in (wanted | tables).items()
+        if read_metadata(path).get("digest") != digest
+    }
+    if stale or not _has_card(out, card):
+        claim(out)
+    for table in (wanted, tables):
+        _each("write", [(name, job) for path, (name, _, job) in table.items() if path in stale], progress)
+    removed = remove_others(out, set(wanted | tables))
+    if not (out / CARD_NAME).is_file():
+        write_whole(out / CARD_NAME, card.to_json())
+    dropped = {subject: int((~keep).sum()) for subject, keep in kept.items()}
+    return Prepared(card, len(stale), len(wanted | tables) - len(stale), removed, dropped)
+
+
+def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress | None) -> list[Any]:
+    """What every job gives, in order; they run as Ray tasks of one CPU each.
+
+    Raises DataError once all have run, if any of them met a user's mistake.
+    """
+    if not jobs:
+        return []
+    rows = [{"index": index, "job": pickle.dumps(job)} for index, (_, job) in enumerate(jobs)]
+    results: dict[int, Any] = {}
+    with _quiet_ray_data():
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_run_job, num_cpus=1)
+        for row in done.iter_rows():
+            results[row["index"]] = pickle.loads(row["result"])  # noqa: S301  # made by _run_job
+            if progress is not None:
+                progress(what, len(results), len(jobs))
+    failures = [(jobs[i][0], results[i]) for i in sorted(results) if isinstance(results[i], UserError)]
+    if len(failures) == 1:
+        raise failures[0][1]
+    if failures:
+        lines = "".join(f"\n  {name}: {error}" for name, error in failures)
+        raise DataError(f"{len(failures)} recordings and sounds can't be used:{lines}")
+    return [results[index] for index in range(len(jobs))]
+
+
+def _run_job(row: dict[str, Any]) -> dict[str, Any]:
+    """In a Ray worker. A user's mistake is a result: Ray would bury it in a traceback and stop the others."""
+    result: Any
+    try:
+        result = pickle.loads(row["job"])()  # noqa: S301  # made by _each
+    except UserError as error:
+        result = error
+    return {"index": row["index"], "result": pickle.dumps(result)}
+
+
+@contextmanager
+def _quiet_ray_data() -> Iterator[None]:
+    """Ray Data without its own bars and plans: the caller shows progress."""
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with ray.data.DataContext.current(context):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _card(
+    recordings: Path,
+    runs: Sequence[Run],
+    stories: Mapping[str, StoryScan],
+    scans: Sequence[RunScan],
+    kept: Mapping[str, NDArray[np.bool_]],
+    cleaning: Cleaning,
+    files: Sequence[tuple[str, str, Job]],
+) -> DatasetCard:
+    heard: dict[str, dict[str, int]] = {subject: {} for subject in kept}
+    for run in runs:
+        heard[run.subject][run.story] = max(run.repeat, heard[run.subject].get(run.story, 0))
+    inputs: dict[str, str] = {}
+    found = [*(scan.inputs for scan in stories.values()), *(scan.inputs for scan in scans)]
+    for read in found:
+        for name, digest in read.items():
+            path = Path(name)
+            within = path.is_relative_to(recordings)
+            inputs[path.relative_to(recordings).as_posix() if within else name] = digest
+    return DatasetCard(
+        tr_s=runs[0].tr_s,
+        space=runs[0].space,
+        subjects={name: SubjectCard(int(keep.sum()), heard[name]) for name, keep in kept.items()},
+        stories={name: StoryCard(scan.seconds, scan.digest) for name, scan in stories.items()},
+        cleaning=cleaning.model_dump(mode="json"),
+        inputs=inputs,
+        libraries={name: _version(name) for name in LIBRARIES},
+        digest=content_digest(SCHEMA_VERSION, runs[0].tr_s, runs[0].space, [(n, d) for n, d, _ in files]),
+    )
+
+
+def _has_card(out: Path, card: DatasetCard) -> bool:
+    """Whether the card on disk describes the same shards, by whichever versions of libraries."""
+    try:
+        return open_shards(out).card.digest == card.digest
+    except DataError:
+        return False
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except ModuleNotFoundError:
+        return "unknown"

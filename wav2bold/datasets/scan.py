@@ -1,0 +1,137 @@
+"""Look through recordings before anything is written: digests, what varies, what is wrong.
+
+A scan reads a whole file, since only then does damage show. What it found is kept in the shard's metadata, so
+that a recording whose bytes and options are unchanged is digested the next time, and not decoded again.
+"""
+
+import base64
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2bold.config import Cleaning
+from wav2bold.datasets.audio import SAMPLE_RATE_HZ, read_audio
+from wav2bold.datasets.bold import grid, read_bold, varying
+from wav2bold.datasets.cleaning import clean, read_confounds
+from wav2bold.datasets.runs import Run
+from wav2bold.datasets.shards import SCHEMA_VERSION, content_digest
+from wav2bold.datasets.writing import read_metadata
+from wav2bold.errors import DataError
+
+
+@dataclass(frozen=True)
+class StoryScan:
+    """key: digest of all that decides the story's shard.  digest: content address of its samples."""
+
+    inputs: Mapping[str, str]
+    key: str
+    digest: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunScan:
+    """What one recording holds.
+
+    inputs: digest of every file read, by path.  key: digest of those, the recording's clock and the cleaning.
+    grid: what must be alike in a subject's recordings.  packed: which candidates vary, `unpack` reads it.
+    """
+
+    inputs: Mapping[str, str]
+    key: str
+    volumes: int
+    candidates: int
+    grid: str
+    packed: str
+
+
+def scan_story(audio: Path, shard: Path) -> StoryScan:
+    """Read a story's sound, unless the shard that was made of it says what it holds.
+
+    Raises DataError if the sound can't be read.
+    """
+    inputs = {str(audio): file_digest(audio)}
+    key = content_digest("story", SCHEMA_VERSION, list(inputs.values()))
+    known = read_metadata(shard).get("scan", {})
+    if known.get("key") == key:
+        return StoryScan(inputs, key, known["digest"], known["seconds"])
+    samples = read_audio(audio)
+    digest = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
+    return StoryScan(inputs, key, digest, len(samples) / SAMPLE_RATE_HZ)
+
+
+def scan_run(run: Run, cleaning: Cleaning, shard: Path) -> RunScan:
+    """Read a recording and try its cleaning on one target, unless its shard says what it holds.
+
+    Raises DataError if a file is damaged, the recording ends before its story begins, no target varies, or
+    cleaning would leave nothing.
+    """
+    files = [*run.bold, *([run.confounds] if run.confounds and cleaning.confounds else [])]
+    inputs = {str(path): file_digest(path) for path in [*files, *([cleaning.mask] if cleaning.mask else [])]}
+    options = cleaning.model_dump(mode="json", exclude={"mask"})
+    key = content_digest("run", SCHEMA_VERSION, list(inputs.values()), options, run.tr_s, run.onset_s)
+    known = read_metadata(shard).get("scan", {})
+    if known.get("key") == key:
+        return RunScan(**{**known, "inputs": inputs})
+    y = read_bold(run, cleaning.mask)
+    if len(y) * run.tr_s <= run.onset_s:
+        raise DataError(
+            f"{run.bold[0]}: BOLD ends at {len(y) * run.tr_s:g} s, {run.story} begins at {run.onset_s:g} s",
+            f"check onset in the events file of {run.name}",
+        )
+    keep = varying(y[cleaning.drop_first :]) if len(y) > cleaning.drop_first else np.zeros(y.shape[1], bool)
+    if not keep.any():
+        raise DataError(
+            f"{run.bold[0]}: no target varies", "check that the file, or the mask, is the right one"
+        )
+    sample = int(np.flatnonzero(keep)[0])
+    clean_run(run, y[:, sample : sample + 1], cleaning)
+    return RunScan(inputs, key, len(y), y.shape[1], grid(run, y.shape[1]), pack(keep))
+
+
+def clean_run(run: Run, y: NDArray[np.float32], cleaning: Cleaning) -> NDArray[np.float32]:
+    """`clean` with the run's own confounds, and its file's name on what goes wrong."""
+    confounds = read_confounds(run, cleaning, len(y))
+    try:
+        return clean(y, run.tr_s, cleaning, confounds)
+    except DataError as error:
+        raise DataError(f"{run.bold[0]}: {error.what}", error.cure) from None
+
+
+def as_metadata(scan: StoryScan | RunScan) -> dict[str, Any]:
+    """A scan as its shard remembers it: without paths, which may change while the bytes don't."""
+    return {name: value for name, value in asdict(scan).items() if name != "inputs"}
+
+
+def file_digest(path: Path) -> str:
+    """Content address of a file. Raises DataError if it isn't there."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path}: can't be read ({error.strerror})", "fetch it (DataLad: `datalad get`)"
+        ) from None
+
+
+def pack(keep: NDArray[np.bool_]) -> str:
+    """A row of yes and no as text."""
+    return base64.b64encode(zlib.compress(np.packbits(keep).tobytes())).decode()
+
+
+def unpack(packed: str, length: int) -> NDArray[np.bool_]:
+    """What `pack` made."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8)
+    return np.unpackbits(bits, count=length).astype(bool)
+
+
+def exact(seconds: float) -> Fraction:
+    """The number as it was written: 0.1 s is a tenth, not the binary number nearest to it."""
+    return Fraction(str(seconds))

@@ -1,0 +1,116 @@
+"""Write the files of a folder of shards, each whole or not at all.
+
+Every file carries, as JSON under `wav2bold` in its Parquet metadata, the digest of all that it was made from:
+a file whose digest is still right need not be written again.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from wav2bold.datasets.audio import SAMPLE_RATE_HZ
+from wav2bold.datasets.shards import CARD_NAME, MARKER_NAME, SCHEMA_VERSION, Bold
+from wav2bold.errors import DataError
+
+METADATA_KEY = b"wav2bold"
+CHUNK_S = 30
+"""Sound per row: small enough to stream, large enough to compress."""
+PARTS = ("stimuli", "bold", "targets")
+
+
+def claim(root: Path) -> None:
+    """Mark a folder as ours, and what it holds as unfinished until a card is written.
+
+    Raises DataError as `check_ours` does.
+    """
+    check_ours(root)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / MARKER_NAME).write_text(f"wav2bold shards, schema {SCHEMA_VERSION}\n")
+    (root / CARD_NAME).unlink(missing_ok=True)
+
+
+def check_ours(root: Path) -> None:
+    """Raise DataError if a folder holds anything that wav2bold did not write. Changes nothing."""
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root}: is a file", "choose another --out")
+    if root.is_dir() and any(root.iterdir()) and not (root / MARKER_NAME).is_file():
+        raise DataError(f"{root}: is not empty and was not written by wav2bold", "choose another --out")
+
+
+def write_story(path: Path, samples: NDArray[np.float32], metadata: Mapping[str, Any]) -> None:
+    """The sound of one story, (samples,) at 16 kHz, as rows of 30 s."""
+    size = CHUNK_S * SAMPLE_RATE_HZ
+    starts = np.arange(0, len(samples), size)
+    offsets = pa.array(np.append(starts, len(samples)), pa.int32())
+    chunks = pa.ListArray.from_arrays(offsets, pa.array(samples, pa.float32()))
+    numbers = pa.array(np.arange(len(starts)), pa.int32())
+    _write(path, pa.table({"chunk": numbers, "samples": chunks}), metadata)
+
+
+def write_run(path: Path, bold: Bold, dtype: str, metadata: Mapping[str, Any]) -> None:
+    """One recording. dtype: float16 or float32, of the values."""
+    values = pa.array(bold.y.astype(dtype, copy=False).ravel())
+    table = pa.table(
+        {
+            "t": pa.array(bold.t, pa.int32()),
+            "time_s": pa.array(bold.time_s, pa.float64()),
+            "y": pa.FixedSizeListArray.from_arrays(values, bold.y.shape[1]),
+        }
+    )
+    _write(path, table, metadata)
+
+
+def write_targets(path: Path, targets: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
+    """Where each target of a subject is, and its noise ceiling."""
+    _write(path, pa.Table.from_pandas(targets, preserve_index=False), metadata)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a file says it was made from; empty if it is absent, damaged or another's."""
+    try:
+        stored = pq.read_metadata(path).metadata or {}
+        found = json.loads(stored.get(METADATA_KEY, b"{}"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remove_others(root: Path, keep: set[Path]) -> int:
+    """Remove shards of recordings that are gone, and what an interrupted writing left.
+
+    Returns the number of files removed.
+    """
+    removed = 0
+    for part in PARTS:
+        for path in sorted((root / part).rglob("*"), reverse=True):  # files before their folders
+            if path.is_dir():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            elif path not in keep:
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def _write(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Readers of whole folders pass over names that begin with a dot
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    stored = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(metadata).encode()}
+    try:
+        # Noise doesn't compress: a dictionary or a strong codec would cost time and save nothing
+        pq.write_table(
+            table.replace_schema_metadata(stored), partial, compression="lz4", use_dictionary=False
+        )
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
