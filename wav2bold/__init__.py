@@ -1,0 +1,19 @@
+"""Refine speech models on fMRI of people who hear speech."""
+
+from wav2bold.config import Cleaning, Configuration, Search, Simulation, Split, Study
+from wav2bold.steps import best, prepare, refine, report, simulate, sweep
+
+__all__ = [
+    "Cleaning",
+    "Configuration",
+    "Search",
+    "Simulation",
+    "Split",
+    "Study",
+    "best",
+    "prepare",
+    "refine",
+    "report",
+    "simulate",
+    "sweep",
+]

@@ -8,12 +8,21 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from wav2bold.errors import StudyError
@@ -25,10 +34,28 @@ PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
+def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is named twice; name it once")
+    return names
+
+
 class Options(BaseModel):
     """What every section shares: unknown keys are refused, values don't change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        # YAML reads yes, no, on and off as truth values, and Python takes those for 1 and 0
+        if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation is not bool:
+            word = "yes or on" if value else "no or off"
+            raise ValueError(f"{str(value).lower()} ({word}) is out of place; put a word in quotes, or write a number")
+        return value
 
 
 Model = TypeVar("Model", bound=Options)
@@ -60,7 +87,7 @@ class Split(Options):
     """Stories whose brain score a sweep maximises."""
     test: Annotated[tuple[str, ...], Field(min_length=1)]
     """Stories that only `report` touches."""
-    train: tuple[str, ...] | None = None
+    train: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Stories to learn from; null takes all that remain."""
 
     @model_validator(mode="after")
@@ -72,6 +99,10 @@ class Split(Options):
         return self
 
 
+def _papers_choice() -> Mapping[ParameterType, LayerRange | None]:
+    return {"attention": None, "feed_forward": None}
+
+
 class Configuration(Options):
     """One configuration: all that decides what a refinement gives. The defaults are the paper's.
 
@@ -81,9 +112,7 @@ class Configuration(Options):
 
     history: Annotated[int, Field(ge=1, le=40)] = 6
     """TRs of audio, up to a volume's own time, that the encoder hears."""
-    unfrozen: Mapping[ParameterType, LayerRange | None] = Field(
-        default_factory=lambda: {"attention": None, "feed_forward": None}
-    )
+    unfrozen: Mapping[ParameterType, LayerRange | None] = Field(default_factory=_papers_choice)
     """Parameter types that stage 2 trains, each with first and last transformer layer; null for
     every layer. An empty mapping fits the head alone."""
     head_l2: Annotated[float, Field(gt=0)] = 1.0
@@ -129,9 +158,13 @@ class Configuration(Options):
         """
         return _validated(cls, _read_yaml(path), path)
 
+    def as_yaml(self) -> str:
+        """The configuration as `load` reads it."""
+        return _to_yaml(self.model_dump(mode="json"))
+
     def save(self, path: Path, heading: str = "") -> None:
         """Write as YAML, whole or not at all. `heading`: comment lines put on top."""
-        write_whole(path, _as_comment(heading) + _to_yaml(self.model_dump(mode="json")))
+        write_whole(path, _as_comment(heading) + self.as_yaml())
 
 
 class IntRange(Options):
@@ -165,7 +198,7 @@ class Space(Options):
 
     history: IntRange = IntRange(low=1, high=10)
     """History length, TRs."""
-    unfrozen: tuple[ParameterType, ...] = ("attention", "feed_forward", "layer_norm")
+    unfrozen: Annotated[tuple[ParameterType, ...], AfterValidator(_named_once)] = ("attention", "feed_forward", "layer_norm")
     """Parameter types that may be unfrozen, each on its own."""
     head_l2: LogRange = LogRange(low=0.3, high=3.0)
     """Penalty on the head, as a multiple of the cross-validated one."""
@@ -255,7 +288,7 @@ class Study(Options):
     """Which stories train, choose and test."""
     results: Path = Path()
     """Folder of `mlflow.db`, the activation store and the refined encoders."""
-    subjects: tuple[str, ...] | None = None
+    subjects: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_named_once)] | None = None
     """Subjects that a sweep refines jointly; null for all."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
@@ -279,14 +312,14 @@ class Study(Options):
     def at(self, folder: Path) -> Self:
         """The same study with its relative paths taken from `folder`."""
         mask = self.cleaning.mask
-        encoder = folder / self.encoder
+        encoder = folder / Path(self.encoder).expanduser()
         return self.model_copy(
             update={
-                "shards": folder / self.shards,
-                "results": folder / self.results,
+                "shards": folder / self.shards.expanduser(),
+                "results": folder / self.results.expanduser(),
                 "encoder": str(encoder.resolve()) if encoder.is_dir() else self.encoder,
                 "cleaning": self.cleaning.model_copy(
-                    update={"mask": None if mask is None else folder / mask}
+                    update={"mask": None if mask is None else folder / mask.expanduser()}
                 ),
             }
         )
@@ -341,8 +374,23 @@ def _validated(model: type[Model], data: dict[str, Any], path: Path) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [_explain(model, problem) for problem in error.errors()]
-        raise StudyError(f"{path}: " + "; ".join(problems)) from None
+        raise StudyError(f"{path}: {explain(model, error)}") from None
+
+
+def explain(model: type[Options], error: ValidationError) -> str:
+    """All that is wrong with some options, on one line, with the nearest valid ones."""
+    return "; ".join(_explain(model, problem) for problem in error.errors())
+
+
+def options_of(model: type[Options], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every option with its section: (dotted key, default or "", explanation)."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Options):
+            yield from options_of(field.annotation, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        shown = "" if field.is_required() else json.dumps(_plain(default))
+        yield f"{prefix}{name}", shown, " ".join((field.description or "").split())
 
 
 def _explain(model: type[Options], problem: ErrorDetails) -> str:
@@ -355,6 +403,8 @@ def _explain(model: type[Options], problem: ErrorDetails) -> str:
         case "extra_forbidden":
             near = nearest(keys[-1], list(_section(model, keys[:-1]).model_fields))
             return f"{where}: no such option" + (f"; did you mean {near}?" if near else _known(model, keys))
+        case "missing" if keys[-1].isdigit():
+            return f"{where.rpartition('.')[0]}: too short; write [first, last]"
         case "missing":
             return f"{where}: missing; write `{keys[-1]}: ...`"
         case "greater_than_equal" | "less_than_equal" as kind:
@@ -362,7 +412,7 @@ def _explain(model: type[Options], problem: ErrorDetails) -> str:
             return f"{where}: {given} is out of range; the nearest valid value is {limit}"
         case "greater_than" | "less_than" as kind:
             word, limit = ("above", context["gt"]) if kind == "greater_than" else ("below", context["lt"])
-            return f"{where}: {given} is out of range; it must be {word} {limit}"
+            return f"{where}: {given} is out of range; it must be {word} {limit:g}"
         case "literal_error":
             choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
             near = nearest(str(given), choices)
@@ -370,8 +420,25 @@ def _explain(model: type[Options], problem: ErrorDetails) -> str:
             return f"{where}: {given} is none of {', '.join(choices)}{tail}"
         case "value_error":
             return f"{where}: {context['error']}" if where else str(context["error"])
+        case "int_from_float":
+            return f"{where}: {given} is no whole number; the nearest valid value is {round(given)}"
+        case "int_parsing" | "int_type":
+            return f"{where}: {given} is no whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return f"{where}: {given} is no number that can be used; write one such as 1e-4"
+        case "string_type":
+            return f"{where}: {given} is no text; put it in quotes"
+        case "tuple_type":
+            return f"{where}: {given} is no list; write [{'first, last' if 'unfrozen' in keys else given}]"
+        case "too_short":
+            return f"{where}: empty; name at least one"
+        case "model_type" | "dict_type":
+            shown = "empty" if given is None else f"{given} stands where options belong"
+            return f"{where}: {shown}; leave `{keys[-1]}` out or write `option: value` lines below it"
+        case "string_pattern_mismatch":
+            return f"{where}: {given!r} has other signs than letters, digits, dot, dash and underscore"
         case _:
-            return f"{where}: {problem['msg'].lower()} (got {given!r})"
+            return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]} (got {given!r})"
 
 
 def _section(model: type[Options], keys: list[str]) -> type[Options]:
@@ -384,6 +451,15 @@ def _section(model: type[Options], keys: list[str]) -> type[Options]:
 
 def _known(model: type[Options], keys: list[str]) -> str:
     return f"; known here: {', '.join(_section(model, keys[:-1]).model_fields)}"
+
+
+def _plain(value: Any) -> Any:
+    """The value in types that YAML has."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def _to_yaml(data: dict[str, Any]) -> str:

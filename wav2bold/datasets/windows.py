@@ -77,7 +77,7 @@ def windows(shards: Shards, subjects: Sequence[str], stories: Sequence[str], his
             raise DataError(f"{subject} heard none of {', '.join(stories)}", "change split in the study file")
         for story in heard:
             bold = shards.bold(subject, story)
-            end = len(shards.audio(story))
+            end = round(shards.card.stories[story].seconds * SAMPLE_RATE_HZ)
             for time_s, y in zip(bold.time_s, bold.y, strict=True):
                 stop = window_stop(float(time_s))
                 if length <= stop <= end:

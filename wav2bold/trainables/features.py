@@ -138,7 +138,7 @@ class Hearing:
 
         stored = {}
         for story in dict.fromkeys(self.windows.story):
-            audio = self.shards.audio(story)
+            audio = self._sounds[story]
             frames = encoder.frames(len(audio))
 
             def compute(audio: NDArray[np.float32] = audio, frames: int = frames) -> Iterator[NDArray[np.float32]]:
@@ -169,11 +169,16 @@ class Hearing:
             return prefix(self.encoder, top, self._convolved(rows))
         return suffix(self.encoder, self.encoder.model, self.boundary, self.below(rows))
 
+    @cached_property
+    def _sounds(self) -> dict[str, NDArray[np.float32]]:
+        """(samples,) of every story."""
+        return {str(story): self.shards.audio(str(story)) for story in dict.fromkeys(self.windows.story)}
+
     def _audio(self, rows: NDArray[np.int64]) -> Tensor:
         """Audio windows (B, S)."""
         return torch.from_numpy(
             np.stack([
-                self.shards.audio(story)[stop - self.samples : stop]
+                self._sounds[story][stop - self.samples : stop]
                 for story, stop in zip(self.windows.story[rows], self.windows.stop[rows], strict=True)
             ])
         )

@@ -1,0 +1,235 @@
+"""The door: parse, call, show. No logic."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import ValidationError
+
+from wav2bold import steps
+from wav2bold.config import Simulation, explain
+from wav2bold.errors import RunsFailed, StudyError, UserError
+from wav2bold.terminal import err, out, watching
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="""Refine a speech model (wav2vec2) on fMRI of people who hear speech.
+
+    From recordings to the best refined encoder, one step a command:
+
+    [bold]prepare[/bold] RECORDINGS --out SHARDS  writes shards, and a study.yaml to edit
+    [bold]sweep[/bold] STUDY  searches history, regularisation, learning rate, what is unfrozen
+    [bold]best[/bold] STUDY --out best.yaml  names the winner
+    [bold]refine[/bold] STUDY --config best.yaml  refines the encoder for every subject
+    [bold]report[/bold] STUDY --out report.html  tests the refined encoders on the held-out stories
+
+    `wav2bold demo` runs all of it on simulated data.""",
+)
+
+DEFAULTS = Simulation()
+StudyFile = Annotated[Path, typer.Argument(help="The study file, such as prepare writes.", show_default=False)]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to work on, host:port or auto. Default: RAY_ADDRESS, or this machine."),
+]
+Cpus = Annotated[int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")]
+
+
+def _described(field: str) -> Any:
+    return typer.Option(help=Simulation.model_fields[field].description)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="New folder to write the recordings into.")],
+    speech: Annotated[
+        Path | None, typer.Option(help="Folder of recordings to join into stories. Default: synthesised.")
+    ] = None,
+    noise: Annotated[
+        Path | None, typer.Option(help="File of real resting-state BOLD to use as noise. Default: AR(1).")
+    ] = None,
+    subjects: Annotated[int, _described("subjects")] = DEFAULTS.subjects,
+    null_subjects: Annotated[int, _described("null_subjects")] = DEFAULTS.null_subjects,
+    stories: Annotated[int, _described("stories")] = DEFAULTS.stories,
+    minutes: Annotated[float, _described("minutes")] = DEFAULTS.minutes,
+    tr: Annotated[float, _described("tr_s")] = DEFAULTS.tr_s,
+    history: Annotated[int, _described("history")] = DEFAULTS.history,
+    space: Annotated[Literal["fsaverage5", "mni"], _described("space")] = DEFAULTS.space,
+    hearing_targets: Annotated[int, _described("hearing_targets")] = DEFAULTS.hearing_targets,
+    silent_targets: Annotated[int, _described("silent_targets")] = DEFAULTS.silent_targets,
+    ceiling: Annotated[float, _described("ceiling")] = DEFAULTS.ceiling,
+    perturbed: Annotated[str, _described("perturbed")] = ",".join(DEFAULTS.perturbed),
+    seed: Annotated[int, _described("seed")] = DEFAULTS.seed,
+) -> None:
+    """Write a simulated dataset: speech, BOLD of people who hear it, and an encoder to refine.
+
+    The brains are a teacher encoder that hears the stories; the encoder to refine is the teacher
+    with parts perturbed, so that there is something to learn and the truth is known.
+    """
+    try:
+        options = Simulation(
+            subjects=subjects,
+            null_subjects=null_subjects,
+            stories=stories,
+            minutes=minutes,
+            tr_s=tr,
+            history=history,
+            space=space,
+            hearing_targets=hearing_targets,
+            silent_targets=silent_targets,
+            ceiling=ceiling,
+            perturbed=tuple(kind for kind in perturbed.split(",") if kind),  # type: ignore[arg-type]  # checked here
+            seed=seed,
+        )
+    except ValidationError as error:
+        raise StudyError(f"simulate: {explain(Simulation, error)}") from None
+    with watching("simulate") as progress:
+        truth = steps.simulate(folder, options, speech, noise, progress)
+    people = len(truth.subjects) + len(truth.null_subjects)
+    out.print(f"{people} subjects hear {len(truth.stories)} stories of {minutes:g} minutes: {folder}", markup=False)
+
+
+@app.command()
+def prepare(
+    recordings: Annotated[Path, typer.Argument(help="Folder of recordings: BIDS derivatives with stimuli/.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the shards; made if absent.")],
+    address: Address = None,
+    cpus: Cpus = None,
+) -> None:
+    """Write recordings as shards, once for all studies, and a study.yaml beside them.
+
+    Only what is missing or changed is written: run it again whenever recordings were added. How
+    BOLD is cleaned is said in the study.yaml beside the shards, where there is one.
+    """
+    from wav2bold.datasets.starter import study_path
+
+    with watching("prepare") as progress:
+        done = steps.prepare(recordings, out_folder, None, address, cpus, progress)
+    card = done.card
+    out.print(
+        f"{len(card.subjects)} subjects, {len(card.stories)} stories: {done.written} shards written, "
+        f"{done.kept} kept, {done.removed} removed. Edit {study_path(out_folder)}, then sweep it.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def sweep(study: StudyFile, address: Address = None, cpus: Cpus = None) -> None:
+    """Search for the best configuration; every trial is remembered in MLflow.
+
+    The first trial is the paper's configuration. The goal is the mean brain score on the validation
+    stories; the test stories are not touched.
+    """
+    with watching("sweep") as progress:
+        swept = steps.sweep(study, address, cpus, progress)
+    winner = swept.best
+    out.print(
+        f"{len(swept.outcomes)} trials; best is trial {winner.number} with brain score {winner.best_score:.4f} "
+        f"on the validation stories (MLflow run {winner.run_id})",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def best(
+    study: StudyFile,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Write the configuration here, as YAML.")] = None,
+) -> None:
+    """Name the best configuration of the newest sweep; only MLflow is asked."""
+    trial = steps.best(study, out_file)
+    out.print(f"trial {trial.number}, brain score {trial.best_score:.4f} on the validation stories", markup=False)
+    out.print(trial.configuration.as_yaml().rstrip(), markup=False)
+
+
+@app.command()
+def refine(
+    study: StudyFile,
+    config: Annotated[
+        str, typer.Option(help="Configuration file that best wrote, or: paper, for the study's own.")
+    ] = "paper",
+    subjects: Annotated[str, typer.Option(help="Subjects, separated by commas, or: all.")] = "all",
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Default: refined, or refined-paper, beside the study.")
+    ] = None,
+    address: Address = None,
+    cpus: Cpus = None,
+) -> None:
+    """Refine the encoder for each subject by itself, in parallel.
+
+    Each subject's folder loads with transformers' Wav2Vec2Model.from_pretrained. A subject that was
+    refined from the same data with the same configuration is kept.
+    """
+    who = None if subjects == "all" else [name for name in subjects.split(",") if name]
+    with watching("refine") as progress:
+        done = steps.refine(study, config, who, out_folder, address, cpus, progress)
+    folder = next(iter(done.folders.values())).parent
+    out.print(f"{len(done.done)} subjects refined, {len(done.kept)} kept as they were: {folder}", markup=False)
+
+
+@app.command()
+def report(
+    study: StudyFile,
+    out_file: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    address: Address = None,
+    cpus: Cpus = None,
+) -> None:
+    """Score the refined encoders on the test stories and write one page about the study."""
+    with watching("report") as progress:
+        steps.report(study, out_file, address, cpus, progress)
+    out.print(f"written: {out_file}", markup=False)
+
+
+@app.command()
+def demo(
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo"),
+    seed: Annotated[int, _described("seed")] = 0,
+) -> None:
+    """Go through all steps on simulated data, in a few minutes: the same that real data takes."""
+    from wav2bold.demo import demo as run
+
+    run(out_folder, seed)
+
+
+@app.command()
+def options() -> None:
+    """Explain every option of the study file, with its unit and default."""
+    from wav2bold.config import Study, options_of
+
+    for key, default, description in options_of(Study):
+        out.print(f"[bold]{key}[/bold]" + (f" = {default}" if default else ""))
+        out.print(f"    {description}", markup=False)
+
+
+def main() -> None:
+    """Run the command. Exit codes: 0 done, 1 some runs failed, 2 a mistake of the user's, 70 our bug, 130
+    interrupted."""
+    try:
+        app(standalone_mode=False)
+        code = 0
+    except RunsFailed as failure:
+        err.print(str(failure), markup=False, soft_wrap=True)
+        code = 1
+    except UserError as error:
+        err.print(f"wav2bold: {error}".replace("\n", " "), markup=False, soft_wrap=True)
+        code = 2
+    except typer.Exit as ended:
+        code = ended.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        err.print("interrupted; what was finished is kept")
+        code = 130
+    except Exception as error:  # noqa: BLE001  # the last door
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, of any version
+            err.print(f"wav2bold: {error.format_message()}; see wav2bold --help", markup=False, soft_wrap=True)
+            code = 2
+        else:
+            traceback.print_exc()
+            err.print("wav2bold: this is a bug of ours; please report it with the lines above")
+            code = 70
+    sys.exit(code)

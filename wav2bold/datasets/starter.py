@@ -1,0 +1,60 @@
+"""The study file that a user begins from."""
+
+from pathlib import Path
+
+from wav2bold.config import Cleaning, Split, Study
+from wav2bold.datasets.shards import DatasetCard
+from wav2bold.errors import DataError
+
+HEADING = """\
+A study: which data and encoder, which stories train, choose and test, and what a sweep varies.
+Every option is explained by `wav2bold options`. Paths are relative to this file.
+Next: wav2bold sweep {path}
+"""
+
+
+def recommended(recordings: Path) -> Study | None:
+    """The study that the recordings bring along in their own `study.yaml`; None if they don't."""
+    path = recordings / "study.yaml"
+    return Study.load(path) if path.is_file() else None
+
+
+def study_path(shards: Path) -> Path:
+    """Where the study file of a folder of shards is looked for and begun: beside it."""
+    return shards.resolve().parent / "study.yaml"
+
+
+def cleaning_for(recordings: Path, shards: Path) -> Cleaning:
+    """How to clean: as the study file beside the shards says, else as the recordings recommend."""
+    path = study_path(shards)
+    study = Study.load(path) if path.is_file() else recommended(recordings)
+    return study.cleaning if study else Cleaning()
+
+
+def begin_study(recordings: Path, shards: Path, card: DatasetCard) -> Path:
+    """Write a study file beside the shards, unless there is one; its path.
+
+    It begins from what the recordings recommend. Otherwise the last story in the alphabet tests and
+    the one before it chooses: which stories those should be is for the user to say.
+    Raises DataError if there are too few stories for a split.
+    """
+    path = study_path(shards)
+    if path.is_file():
+        return path
+    study = recommended(recordings)
+    if study is None:
+        if len(card.stories) < 3:
+            raise DataError(
+                f"{recordings}: has {len(card.stories)} stories, a split needs 3",
+                f"add stories; the shards are in {shards}",
+            )
+        *_, validation, test = sorted(card.stories)
+        study = Study(
+            name=shards.resolve().parent.name or "study",
+            shards=shards,
+            encoder="facebook/wav2vec2-base",
+            split=Split(validation=(validation,), test=(test,)),
+        )
+    study = study.model_copy(update={"shards": shards.resolve(), "results": path.parent})
+    study.save(path, HEADING.format(path=path.name))
+    return path

@@ -1,0 +1,127 @@
+"""The steps from recordings to a report, as Python functions; the command calls the same ones.
+
+`import wav2bold` gives them: `wav2bold.sweep("study.yaml")`. A study is a `Study` or its file, and
+nothing heavy is imported before a step is taken.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wav2bold.config import Cleaning, Configuration, Simulation, Study
+from wav2bold.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from wav2bold.datasets.prepare import Prepared
+    from wav2bold.datasets.simulate import Truth
+    from wav2bold.tuning.findings import Findings
+    from wav2bold.tuning.subjects import RefinedSubjects
+    from wav2bold.tuning.sweep import Swept
+    from wav2bold.tuning.tracking import Trial
+
+AnyPath = str | os.PathLike[str]
+AnyStudy = Study | AnyPath
+
+
+def simulate(
+    out: AnyPath,
+    options: Simulation | None = None,
+    speech: AnyPath | None = None,
+    noise: AnyPath | None = None,
+    progress: Progress = silent,
+) -> "Truth":
+    """Write the embedded dataset into the new folder `out`; gives what is known of it.
+
+    speech: folder of recordings to make stories of.  noise: file of real resting-state BOLD.
+    """
+    from wav2bold.datasets import simulate as step
+
+    return step.simulate(Path(out), options or Simulation(), _path(speech), _path(noise), progress)
+
+
+def prepare(
+    recordings: AnyPath,
+    out: AnyPath,
+    cleaning: Cleaning | None = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+) -> "Prepared":
+    """Write recordings as shards into `out`, and a study file beside it unless there is one.
+
+    cleaning: None takes it from that study file. Only what is missing or changed is written.
+    """
+    from wav2bold.cluster.connect import connected
+    from wav2bold.datasets import prepare as step
+    from wav2bold.datasets.starter import begin_study, cleaning_for
+
+    recordings, out = Path(recordings), Path(out)
+    cleaning = cleaning or cleaning_for(recordings, out)
+    with connected(address, cpus):
+        prepared = step.prepare(recordings, out, cleaning, progress)
+    begin_study(recordings, out, prepared.card)
+    return prepared
+
+
+def sweep(
+    study: AnyStudy, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+) -> "Swept":
+    """Search for the configuration with the highest brain score; every trial is an MLflow run."""
+    from wav2bold.tuning import sweep as step
+
+    return step.sweep(_study(study), address, cpus, progress)
+
+
+def best(study: AnyStudy, out: AnyPath | None = None) -> "Trial":
+    """The best trial of the newest sweep, from MLflow; `out` gets its configuration as YAML."""
+    from wav2bold.tuning import best as step
+
+    return step.best(_study(study), _path(out))
+
+
+def refine(
+    study: AnyStudy,
+    config: Configuration | AnyPath = "paper",
+    subjects: Sequence[str] | None = None,
+    out: AnyPath | None = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+) -> "RefinedSubjects":
+    """Refine the encoder for each subject by itself, into `out/<subject>/`.
+
+    config: a configuration, a file that `best` wrote, or "paper" for the study's own.
+    subjects: None for all.  out: default `refined`, or `refined-paper`, in the study's results.
+    """
+    from wav2bold.tuning import subjects as step
+
+    study = _study(study)
+    paper = isinstance(config, str) and config == "paper"
+    if paper:
+        config = study.configuration
+    elif not isinstance(config, Configuration):
+        config = Configuration.load(Path(config))
+    default = study.results / ("refined-paper" if paper else "refined")
+    return step.refine(study, config, subjects, _path(out) or default, address, cpus, progress)
+
+
+def report(
+    study: AnyStudy,
+    out: AnyPath,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+) -> "Findings":
+    """Score the refined encoders on the test stories and write the page; gives all numbers in it."""
+    from wav2bold.tuning import report as step
+
+    return step.report(_study(study), Path(out), address, cpus, progress)
+
+
+def _study(study: AnyStudy) -> Study:
+    return study if isinstance(study, Study) else Study.load(study)
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)

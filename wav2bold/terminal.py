@@ -1,0 +1,52 @@
+"""What a person sees in the terminal while work goes on, and when it is done."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from wav2bold.progress import Progress
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def watching(what: str) -> Iterator[Progress]:
+    """A progress bar for one long piece of work, on standard error.
+
+    Where standard error is no terminal, a line is written each time a tenth more is done.
+    """
+    if not err.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.fields[what]:<9}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.description}"),
+    )
+    with Bars(*columns, console=err, transient=False) as bars:
+        task = bars.add_task("", total=None, what=what)
+
+        def tell(doing: str, done: int, total: int) -> None:
+            bars.update(task, description=doing, completed=done, total=total or None)
+
+        yield tell
+        bars.update(task, description="")
+
+
+def _lines() -> Progress:
+    told: dict[str, int] = {}
+
+    def tell(doing: str, done: int, total: int) -> None:
+        tenth = 10 * done // total if total else -1
+        key = str(total)
+        if told.get(key) != tenth:
+            told[key] = tenth
+            err.print(f"  {done}/{total}  {doing}" if total else f"  {doing}", markup=False)
+
+    return tell
