@@ -27,9 +27,7 @@ from pydantic_core import ErrorDetails
 
 from wav2bold.errors import StudyError
 
-ParameterType = Literal[
-    "conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"
-]
+ParameterType = Literal["conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
@@ -44,17 +42,15 @@ def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
 class Options(BaseModel):
     """What every section shares: unknown keys are refused, values don't change once read."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
         # YAML reads yes, no, on and off as truth values, and Python takes those for 1 and 0
         if isinstance(value, bool) and cls.model_fields[str(field.field_name)].annotation is not bool:
-            word = "yes or on" if value else "no or off"
-            raise ValueError(f"{str(value).lower()} ({word}) is out of place; put a word in quotes, or write a number")
+            word = "true (yes, on)" if value else "false (no, off)"
+            raise ValueError(f"{word} is out of place; put a word in quotes, or write a number")
         return value
 
 
@@ -198,7 +194,11 @@ class Space(Options):
 
     history: IntRange = IntRange(low=1, high=10)
     """History length, TRs."""
-    unfrozen: Annotated[tuple[ParameterType, ...], AfterValidator(_named_once)] = ("attention", "feed_forward", "layer_norm")
+    unfrozen: Annotated[tuple[ParameterType, ...], AfterValidator(_named_once)] = (
+        "attention",
+        "feed_forward",
+        "layer_norm",
+    )
     """Parameter types that may be unfrozen, each on its own."""
     head_l2: LogRange = LogRange(low=0.3, high=3.0)
     """Penalty on the head, as a multiple of the cross-validated one."""

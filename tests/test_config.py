@@ -1,0 +1,243 @@
+"""The study file is read as written, and a mistake in it is one line that says what to write."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wav2bold.config import PARAMETER_TYPES, Configuration, Study, nearest
+from wav2bold.errors import StudyError
+
+LEAST = """
+name: brains
+shards: shards
+encoder: facebook/wav2vec2-base
+split: {validation: [second], test: [third]}
+"""
+
+
+def load(folder: Path, more: str = "", text: str = LEAST) -> Study:
+    file = folder / "study.yaml"
+    file.write_text(text + more, encoding="utf-8")
+    return Study.load(file)
+
+
+def mistake(folder: Path, more: str = "", text: str = LEAST) -> str:
+    """What is said of a study with a mistake, after the file's name."""
+    with pytest.raises(StudyError) as caught:
+        load(folder, more, text)
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith(f"{folder / 'study.yaml'}: ")
+    return said.removeprefix(f"{folder / 'study.yaml'}: ")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("seeds: 4", "seeds: no such option; did you mean seed?"),
+        (
+            "configuration: {encodr_lr: 1}",
+            "configuration.encodr_lr: no such option; did you mean encoder_lr?",
+        ),
+        (
+            "search: {space: {histroy: {low: 1}}}",
+            "search.space.histroy: no such option; did you mean history?",
+        ),
+        ("search: {tirals: 3}", "search.tirals: no such option; did you mean trials?"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest(tmp_path: Path, more: str, said: str) -> None:
+    assert mistake(tmp_path, more).startswith(said)
+
+
+def test_an_option_like_no_other_names_all(tmp_path: Path) -> None:
+    said = mistake(tmp_path, "zzz: 1")
+    assert said.startswith("zzz: no such option; known here: ")
+    assert all(option in said for option in Study.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("configuration: {history: 41}", "history: 41 is out of range; the nearest valid value is 40"),
+        ("configuration: {history: 0}", "history: 0 is out of range; the nearest valid value is 1"),
+        ("configuration: {history: 6.8}", "history: 6.8 is no whole number; the nearest valid value is 7"),
+        ("configuration: {encoder_lr: 3}", "encoder_lr: 3 is out of range; the nearest valid value is 1"),
+        ("configuration: {encoder_lr: 0}", "encoder_lr: 0 is out of range; it must be above 0"),
+        ("search: {trials: 0}", "trials: 0 is out of range; the nearest valid value is 1"),
+        ("seed: -1", "seed: -1 is out of range; the nearest valid value is 0"),
+        ("cleaning: {dtype: float8}", "float8 is none of float16, float32; did you mean"),
+        ("configuration: {unfrozen: {atention: null}}", "did you mean attention?"),
+        ("configuration: {unfrozen: {attention: [3, 1]}}", "layers 3 to 1 run backwards; write [1, 3]"),
+        ("configuration: {unfrozen: {attention: [3]}}", "too short; write [first, last]"),
+        ("configuration: {unfrozen: {attention: 3}}", "3 is no list; write [first, last]"),
+        ("search: {space: {history: {low: 0, high: 50}}}", "the nearest valid range lies within 1 to 40"),
+        ("search: {space: {history: {low: 5, high: 3}}}", "low 5 is above high 3; exchange them"),
+        ("search: {space: {encoder_lr: {low: 1e-2, high: 1e-3}}}", "low 0.01 is above high 0.001"),
+        ("search: {space: {unfrozen: [bias, bias]}}", "bias is named twice; name it once"),
+    ],
+)
+def test_a_value_out_of_range_names_a_valid_one(tmp_path: Path, more: str, said: str) -> None:
+    assert said in mistake(tmp_path, more)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("configuration: {history: yes}", "history: true (yes, on) is out of place"),
+        ("configuration: {head_lr: off}", "head_lr: false (no, off) is out of place"),
+        ("configuration: {head_l2: .inf}", "head_l2: inf is no number that can be used"),
+        ("configuration: {clip: .nan}", "clip: nan is no number that can be used"),
+        ("configuration: {history: six}", "history: six is no whole number"),
+        ("subjects: sub-001", "subjects: sub-001 is no list; write [sub-001]"),
+        ("subjects: []", "subjects: empty; name at least one"),
+        ("subjects: [sub-001, sub-001]", "subjects: sub-001 is named twice"),
+        ("search:", "search: empty; leave `search` out"),
+        ("search: 12", "search: 12 stands where options belong"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_says_what_belongs_there(tmp_path: Path, more: str, said: str) -> None:
+    assert said in mistake(tmp_path, more)
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    said = mistake(tmp_path, "seeds: 4\nconfiguration: {history: 99}\nsubjects: []")
+    assert all(key in said for key in ("seeds", "configuration.history", "subjects"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no options"),
+        ("- name", "holds no options"),
+        ("name: brains\nshards: [", "not YAML at line 2"),
+        ("name: brains", "shards: missing; write `shards: ...`"),
+        (LEAST.replace("brains", "two words"), "other signs than letters"),
+    ],
+)
+def test_a_file_that_is_no_study_says_why(tmp_path: Path, text: str, said: str) -> None:
+    assert said in mistake(tmp_path, text=text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"none\.yaml: no such file; `prepare` writes"):
+        Study.load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("written", ["1e-5", "1.0e-5", "0.00001", "'1e-5'"])
+def test_a_small_number_is_a_number_however_written(tmp_path: Path, written: str) -> None:
+    assert load(tmp_path, f"configuration: {{encoder_lr: {written}}}").configuration.encoder_lr == 1e-5
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        "{validation: [a], test: [a]}",
+        "{validation: [a], test: [b], train: [c, a]}",
+        "{validation: [b], test: [a, a]}",
+    ],
+)
+def test_a_story_in_two_splits_is_refused(tmp_path: Path, split: str) -> None:
+    text = LEAST.replace("{validation: [second], test: [third]}", split)
+    assert mistake(tmp_path, text=text) == "split: a would be heard in two splits; keep it in one"
+
+
+def test_relative_paths_are_taken_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    study = load(tmp_path, "results: out/here\ncleaning: {mask: mask.nii}")
+    assert study.shards == tmp_path / "shards"
+    assert study.results == tmp_path / "out" / "here"
+    assert study.cleaning.mask == tmp_path / "mask.nii"
+
+
+def test_an_absolute_path_and_a_home_stay_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    study = load(
+        tmp_path, "results: ~/results", LEAST.replace("shards: shards", f"shards: {tmp_path}/far/shards")
+    )
+    assert study.shards == tmp_path / "far" / "shards"
+    assert study.results == tmp_path / "home" / "results"
+
+
+def test_an_encoder_is_a_folder_if_there_is_one_and_a_hub_name_otherwise(tmp_path: Path) -> None:
+    assert load(tmp_path).encoder == "facebook/wav2vec2-base"
+    (tmp_path / "facebook" / "wav2vec2-base").mkdir(parents=True)
+    assert load(tmp_path).encoder == str(tmp_path / "facebook" / "wav2vec2-base")
+
+
+def test_a_study_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    study = load(
+        tmp_path,
+        """
+results: out
+subjects: [sub-001, sub-002]
+cleaning: {high_pass_s: null, confounds: [trans_x], mask: mask.nii, dtype: float16}
+configuration: {encoder_lr: 1e-5, unfrozen: {attention: [0, 3], bias: null}}
+search: {trials: 3, space: {history: {low: 6, high: 6}}}
+""",
+    )
+    for place in (tmp_path / "again.yaml", tmp_path / "below" / "again.yaml"):
+        study.save(place, heading="Two lines\nof comment")
+        assert place.read_text(encoding="utf-8").startswith("# Two lines\n# of comment\n")
+        assert Study.load(place) == study
+
+
+def test_a_saved_study_moves_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    load(tmp_path / "here").save(tmp_path / "here" / "study.yaml")
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert Study.load(tmp_path / "there" / "study.yaml").shards == tmp_path / "there" / "shards"
+
+
+layers = st.none() | st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda pair: tuple(sorted(pair)))
+configurations = st.builds(
+    Configuration,
+    history=st.integers(1, 40),
+    unfrozen=st.dictionaries(st.sampled_from(PARAMETER_TYPES), layers),
+    encoder_lr=st.floats(1e-12, 1.0),
+    head_l2=st.floats(1e-12, 1e12),
+    epochs=st.integers(0, 1000),
+)
+
+
+@given(configurations)
+def test_a_configuration_comes_back_from_its_yaml(configuration: Configuration) -> None:
+    text = yaml.safe_dump(configuration.model_dump(mode="json"))
+    again = Configuration.model_validate(yaml.safe_load(text))
+    assert again == configuration
+    assert again.digest == configuration.digest
+
+
+def test_a_digest_changes_with_every_option() -> None:
+    others = [
+        Configuration(history=7),
+        Configuration(unfrozen={}),
+        Configuration(unfrozen={"attention": (0, 1)}),
+        Configuration(head_l2=2.0),
+        Configuration(encoder_lr=1e-5),
+        Configuration(batch=9),
+    ]
+    assert len({Configuration().digest, *(other.digest for other in others)}) == 1 + len(others)
+
+
+def test_a_digest_does_not_ask_for_the_order() -> None:
+    one = Configuration(unfrozen={"attention": None, "bias": (0, 1)})
+    other = Configuration(unfrozen={"bias": (0, 1), "attention": None})
+    assert one.digest == other.digest
+
+
+def test_a_configuration_file_comes_back(tmp_path: Path) -> None:
+    configuration = Configuration(history=4, unfrozen={"conv": None, "attention": (2, 5)}, encoder_lr=1e-7)
+    configuration.save(tmp_path / "best.yaml", heading="the best")
+    assert Configuration.load(tmp_path / "best.yaml") == configuration
+
+
+def test_the_nearest_of_words_unlike_each_other_is_none() -> None:
+    assert nearest("histry", ["history", "batch"]) == "history"
+    assert nearest("xyz", ["history", "batch"]) is None
