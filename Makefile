@@ -4,20 +4,16 @@
 # make bench   every benchmark; writes benchmarks/RESULTS.md
 # make clean   remove what these made
 #
-# Needs GNU make and Python 3.11 or later; all else goes into ./.venv. PYTHON=python3.12 uses another one.
-
-# Git's own variables would point wav2bold's records at the wrong folder when make runs inside a hook.
-unexport GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+# Needs GNU make and Python 3.11 or later; all else goes into ./.venv. PYTHON=python3.12 uses another one,
+# PYTEST='-k config' hands options to pytest.
 
 PYTHON ?= python3
-BIN := .venv/bin
 # Relative on purpose: a clone in a folder whose name has spaces works too.
-PIP := $(BIN)/python -m pip
-INSTALL := $(PIP) install --quiet --progress-bar=on --disable-pip-version-check -c constraints.txt
-BENCHMARKS := $(sort $(wildcard benchmarks/bench_*.py))
+BIN := .venv/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+.NOTPARALLEL:
 .PHONY: help demo test lint bench clean
 
 help:
@@ -33,35 +29,50 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 bench: .venv/installed-test
 	$(BIN)/python benchmarks/run.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis demo
-	find wav2bold tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find wav2bold tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installs $(WHAT) and names each package as it comes; all that pip says is in .venv/pip.log.
+define install
+@{ $(BIN)/python -m pip install --disable-pip-version-check --log .venv/pip.log -c constraints.txt $(WHAT) 2>&1; \
+   echo "pip ended with $$?"; } | awk '\
+  /^Collecting / { printf "%s ", $$2; fflush() } \
+  /^Installing collected/ { printf "\nUnpacking\n"; fflush() } \
+  /^ERROR/ { print "\n" $$0 } \
+  /^pip ended with / { code = $$4 } \
+  END { if (code) print "\nSee .venv/pip.log"; exit code }'
+endef
 
 .venv/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "wav2bold needs Python 3.11 or later; $(PYTHON) is `$(PYTHON) --version 2>&1`. Try: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "wav2bold needs Python 3.11 or later, and $(PYTHON) is not; try make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-# torch first and alone: the exact version is chosen before anything else asks for a looser one.
-.venv/torch: .venv/python constraints.txt
-	@echo "Installing torch and the rest into ./.venv (once; a few minutes)"
-	@$(INSTALL) "$$(sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)"
+# torch first and alone: its exact version is settled before anything asks for a looser one.
+.venv/torch: WHAT = "$$(grep '^torch==' constraints.txt)"
+.venv/torch: constraints.txt | .venv/python
+	@echo "Installing into ./.venv, once; a few minutes"
+	$(install)
 	@touch $@
 
-.venv/installed-demo: .venv/torch pyproject.toml constraints.txt
-	@$(INSTALL) -e '.[demo]'
+.venv/installed-demo: WHAT = -e '.[demo]'
+.venv/installed-demo: pyproject.toml constraints.txt .venv/torch
+	$(install)
 	@touch $@
 
-.venv/installed-test: .venv/torch pyproject.toml constraints.txt
-	@$(INSTALL) -e '.[demo,test]'
+.venv/installed-test: WHAT = -e '.[demo,test]'
+.venv/installed-test: pyproject.toml constraints.txt .venv/torch
+	$(install)
 	@touch $@
 
-.venv/installed-dev: .venv/torch pyproject.toml constraints.txt
-	@$(INSTALL) -e '.[demo,test,dev]'
+.venv/installed-dev: WHAT = -e '.[demo,test,dev]'
+.venv/installed-dev: pyproject.toml constraints.txt .venv/torch
+	$(install)
 	@touch $@

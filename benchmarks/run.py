@@ -1,0 +1,89 @@
+"""Run every benchmark of this folder, one after the other, and write RESULTS.md beside them.
+
+A benchmark prints one JSON line per figure on standard output; the rest goes to standard error.
+`python benchmarks/run.py stage2` runs those whose name holds `stage2`, and writes nothing.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+LIBRARIES = ("torch", "transformers", "ray", "himalaya", "nilearn")
+
+Figure = dict[str, Any]
+
+
+def measure(script: Path) -> list[Figure] | None:
+    """The figures that a benchmark prints; None if it fails."""
+    print(f"{script.stem} ...", file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def machine() -> str:
+    """Processor cores, memory and libraries, in a line."""
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory_gb:.0f} GB, {platform.system()}, "
+        f"Python {platform.python_version()}, {libraries}"
+    )
+
+
+def page(figures: Iterable[tuple[str, Figure]], failed: Iterable[str]) -> str:
+    """RESULTS.md."""
+    rows = [
+        f"| {name} | {figure['figure']} | {figure['value']:.4g} | {figure['unit']} | {figure.get('n', '')} "
+        f"| {figure.get('spread', '')} |"
+        for name, figure in figures
+    ]
+    return "\n".join(
+        [
+            "# Measured",
+            "",
+            f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Written by `make bench`. A ratio compares two things "
+            "timed in turn in one run; the value is the median.",
+            "",
+            "| benchmark | figure | value | unit | n | spread |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            *(f"\n{name} failed." for name in failed),
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    """Exit code 1 if any benchmark failed."""
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    scripts = [
+        path
+        for path in sorted(HERE.glob("*.py"))
+        if path != Path(__file__) and not path.name.startswith("_") and wanted in path.stem
+    ]
+    figures: list[tuple[str, Figure]] = []
+    failed: list[str] = []
+    for script in scripts:
+        found = measure(script)
+        if found is None:
+            failed.append(script.stem)
+        else:
+            figures += [(script.stem, figure) for figure in found]
+            print(*(json.dumps(figure) for figure in found), sep="\n", flush=True)
+    if not wanted:
+        (HERE / "RESULTS.md").write_text(page(figures, failed), encoding="utf-8")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
