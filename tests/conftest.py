@@ -1,13 +1,10 @@
 """What tests in every room share."""
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-SHARED_MEMORY = 150 * 1024**2
 
 
 def pytest_configure() -> None:
@@ -18,17 +15,7 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def small_ray() -> Iterator[None]:
     """A Ray of two CPUs, started once."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
+    from wav2bold.cluster.connect import connected
 
-    root = str(Path(__file__).parent.parent)
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=SHARED_MEMORY,
-        log_to_driver=False,
-        configure_logging=False,
-        runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}},
-    )
-    yield
-    ray.shutdown()
+    with connected(cpus=2, object_store_mb=150):
+        yield

@@ -200,8 +200,8 @@ def test_plain_pyarrow_reads_the_columns(recordings: Path, tmp_path: Path) -> No
 def test_progress_counts_up_to_the_whole(recordings: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     prepare(recordings, tmp_path / "shards", PLAIN, lambda what, done, of: seen.append((what, done, of)))
-    assert [step for step in seen if step[0] == "read"] == [("read", n, 6) for n in range(1, 7)]
-    assert ("write", 6, 6) in seen
+    assert [step for step in seen if step[0] == "reading"] == [("reading", n, 6) for n in range(1, 7)]
+    assert ("writing", 6, 6) in seen
 
 
 def refused(recordings: Path, out: Path, cleaning: Cleaning = PLAIN) -> DataError:

@@ -41,10 +41,9 @@ from wav2bold.datasets.shards import (
 )
 from wav2bold.datasets.writing import check_ours, claim, read_metadata, remove_others
 from wav2bold.errors import DataError, UserError
+from wav2bold.progress import Progress, silent
 
 LIBRARIES = ("wav2bold", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how many of it are done, and how many there are."""
 Job = Callable[[], Any]
 
 
@@ -63,11 +62,21 @@ class Prepared:
     dropped: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """A file that must be there, the digest of all it is made from, and the job that writes it."""
+
+    path: Path
+    name: str
+    digest: str
+    job: Job
+
+
 def prepare(
     recordings: Path,
     out: Path,
     cleaning: Cleaning = Cleaning(),  # noqa: B008  # frozen
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Prepared:
     """Write the shards of all recordings under a folder; what is already there and right stays untouched.
 
@@ -87,49 +96,46 @@ def prepare(
     jobs += [
         (run.name, partial(scan_run, run, cleaning, shard)) for run, shard in zip(runs, shards, strict=True)
     ]
-    found = _each("read", jobs, progress)
+    found = _each("reading", jobs, progress)
     stories: dict[str, StoryScan] = dict(zip(audio, found, strict=False))
     scans: list[RunScan] = found[len(audio) :]
     kept = kept_targets(runs, scans)
 
-    wanted: dict[Path, tuple[str, str, Job]] = {}
-    for story, scan in stories.items():
-        path = story_path(out, story)
-        wanted[path] = (story, scan.key, partial(story_job, audio[story], path, scan))
+    seconds = {story: scan.seconds for story, scan in stories.items()}
+    heard = [
+        _Shard(path := story_path(out, story), story, scan.key, partial(story_job, audio[story], path, scan))
+        for story, scan in stories.items()
+    ]
     digests: defaultdict[str, list[str]] = defaultdict(list)
     for run, run_scan, path in zip(runs, scans, shards, strict=True):
-        digest = content_digest(run_scan.key, pack(kept[run.subject]))
+        keep = kept[run.subject]
+        digest = content_digest(run_scan.key, pack(keep))
         digests[run.subject].append(digest)
-        job = partial(run_job, run, cleaning, kept[run.subject], path, run_scan, digest)
-        wanted[path] = (run.name, digest, job)
-    seconds = {story: scan.seconds for story, scan in stories.items()}
-    tables: dict[Path, tuple[str, str, Job]] = {}
+        job = partial(run_job, run, cleaning, keep, path, run_scan, digest)
+        heard.append(_Shard(path, run.name, digest, job))
+    tables = []
     for subject, keep in kept.items():
         own = [run for run in runs if run.subject == subject]
-        digest = content_digest(
-            "targets", SCHEMA_VERSION, digests[subject], [seconds[run.story] for run in own]
-        )
-        path = targets_path(out, subject)
-        tables[path] = (subject, digest, partial(targets_job, out, own, seconds, cleaning, keep, digest))
+        lengths = [seconds[run.story] for run in own]
+        digest = content_digest("targets", SCHEMA_VERSION, digests[subject], lengths)
+        job = partial(targets_job, out, own, seconds, cleaning, keep, digest)
+        tables.append(_Shard(targets_path(out, subject), subject, digest, job))
 
-    card = _card(recordings, runs, stories, scans, kept, cleaning, [*wanted.values(), *tables.values()])
-    stale = {
-        path
-        for path, (_, digest, _) in (wanted | tables).items()
-        if read_metadata(path).get("digest") != digest
-    }
+    wanted = [*heard, *tables]
+    card = _card(recordings, runs, stories, scans, kept, cleaning, wanted)
+    stale = {shard.path for shard in wanted if read_metadata(shard.path).get("digest") != shard.digest}
     if stale or not _has_card(out, card):
         claim(out)
-    for table in (wanted, tables):
-        _each("write", [(name, job) for path, (name, _, job) in table.items() if path in stale], progress)
-    removed = remove_others(out, set(wanted | tables))
+    for group in (heard, tables):  # a table's ceiling is made from recordings already written
+        _each("writing", [(shard.name, shard.job) for shard in group if shard.path in stale], progress)
+    removed = remove_others(out, {shard.path for shard in wanted})
     if not (out / CARD_NAME).is_file():
         write_whole(out / CARD_NAME, card.to_json())
     dropped = {subject: int((~keep).sum()) for subject, keep in kept.items()}
-    return Prepared(card, len(stale), len(wanted | tables) - len(stale), removed, dropped)
+    return Prepared(card, len(stale), len(wanted) - len(stale), removed, dropped)
 
 
-def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress | None) -> list[Any]:
+def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress) -> list[Any]:
     """What every job gives, in order; they run as Ray tasks of one CPU each.
 
     Raises DataError once all have run, if any of them met a user's mistake.
@@ -142,8 +148,7 @@ def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress | None)
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_run_job, num_cpus=1)
         for row in done.iter_rows():
             results[row["index"]] = pickle.loads(row["result"])  # noqa: S301  # made by _run_job
-            if progress is not None:
-                progress(what, len(results), len(jobs))
+            progress(what, len(results), len(jobs))
     failures = [(jobs[i][0], results[i]) for i in sorted(results) if isinstance(results[i], UserError)]
     if len(failures) == 1:
         raise failures[0][1]
@@ -189,7 +194,7 @@ def _card(
     scans: Sequence[RunScan],
     kept: Mapping[str, NDArray[np.bool_]],
     cleaning: Cleaning,
-    files: Sequence[tuple[str, str, Job]],
+    shards: Sequence[_Shard],
 ) -> DatasetCard:
     heard: dict[str, dict[str, int]] = {subject: {} for subject in kept}
     for run in runs:
@@ -209,7 +214,9 @@ def _card(
         cleaning=cleaning.model_dump(mode="json"),
         inputs=inputs,
         libraries={name: _version(name) for name in LIBRARIES},
-        digest=content_digest(SCHEMA_VERSION, runs[0].tr_s, runs[0].space, [(n, d) for n, d, _ in files]),
+        digest=content_digest(
+            SCHEMA_VERSION, runs[0].tr_s, runs[0].space, [(shard.name, shard.digest) for shard in shards]
+        ),
     )
 
 
