@@ -42,7 +42,7 @@ clean:
 define install
 @{ $(BIN)/python -m pip install --disable-pip-version-check --log .venv/pip.log -c constraints.txt $(WHAT) 2>&1; \
    echo "pip ended with $$?"; } | awk '\
-  /^Collecting / { printf "%s ", $$2; fflush() } \
+  /^Collecting / { sub(/[^A-Za-z0-9_.-].*/, "", $$2); printf "%s ", $$2; fflush() } \
   /^Installing collected/ { printf "\nUnpacking\n"; fflush() } \
   /^ERROR/ { print "\n" $$0 } \
   /^pip ended with / { code = $$4 } \
