@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from recordings import SPACE, add_events, add_story, add_surfaces, add_volumes, noise, save_volumes
 
+from wav2bold.datasets.bold import read_bold
 from wav2bold.datasets.layouts.bids import find_runs
 from wav2bold.errors import DataError
 
@@ -28,6 +29,17 @@ def test_a_run_says_what_its_files_say(tmp_path: Path) -> None:
     assert (run.subject, run.story, run.repeat, run.bold) == ("sub-007", "story1", 1, (bold,))
     assert (run.audio, run.tr_s, run.onset_s, run.confounds) == (audio, 1.5, 3.25, None)
     assert run.space == SPACE
+
+
+def test_volumes_need_not_be_compressed(tmp_path: Path) -> None:
+    add_story(tmp_path, "story1")
+    packed = add_volumes(tmp_path, Y)
+    plain = packed.with_suffix("")
+    nib.save(nib.load(packed), plain)
+    packed.unlink()
+    (run,) = find_runs(tmp_path)
+    assert run.bold == (plain,)
+    np.testing.assert_array_equal(read_bold(run), Y.reshape(8, 10).T)
 
 
 def test_surfaces_come_in_pairs_left_first(tmp_path: Path) -> None:
@@ -175,4 +187,3 @@ def test_an_onset_that_is_no_number_is_named_by_line(tmp_path: Path) -> None:
     events = next((tmp_path / "sub-01" / "func").glob("*_events.tsv"))
     events.write_text("onset\tduration\tstim_file\nsoon\t1\tstory1.wav\n")
     assert f"{events}: line 2: onset soon is no number; write seconds" in refusal(tmp_path)
-    assert np.isfinite(Y).all()

@@ -57,14 +57,18 @@ def find_runs(root: Path, space: str | None = None) -> list[Run]:
     the sidecar's TR is not the header's.
     """
     files = [_File(path, parse_bids_entities(path)) for path in _walk(root)]
+    by_subject: defaultdict[str | None, list[_File]] = defaultdict(list)
+    for file in files:
+        by_subject[file.entities.get("sub")].append(file)
     runs: list[Run] = []
     for bold in _recordings(root, files, space):
         first, recording = bold[0], bold[0].recording
-        tr_s = _tr_s(first, files)
+        own = by_subject[recording["sub"]] + by_subject[None]  # what may apply to it
+        tr_s = _tr_s(first, own)
         confounds = _nearest(
-            first, [f for f in files if f.entities.get("desc") == "confounds" and f.path.suffix == ".tsv"]
+            first, [f for f in own if f.entities.get("desc") == "confounds" and f.path.suffix == ".tsv"]
         )
-        for story, onset_s, audio in _hearings(root, first, files):
+        for story, onset_s, audio in _hearings(root, first, own):
             runs.append(
                 Run(
                     subject=f"sub-{recording['sub']}",
