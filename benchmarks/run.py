@@ -47,20 +47,19 @@ def page(figures: Iterable[tuple[str, Figure]], failed: Iterable[str]) -> str:
         f"| {figure.get('spread', '')} |"
         for name, figure in figures
     ]
-    return "\n".join(
-        [
-            "# Measured",
-            "",
-            f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Written by `make bench`. A ratio compares two things "
-            "timed in turn in one run; the value is the median.",
-            "",
-            "| benchmark | figure | value | unit | n | spread |",
-            "|---|---|---|---|---|---|",
-            *rows,
-            *(f"\n{name} failed." for name in failed),
-            "",
-        ]
-    )
+    lines = [
+        "# Measured",
+        "",
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}.",
+        "Written by `make bench`. A ratio compares two things timed in turn in one run; the value is the median.",
+        "",
+        "| benchmark | figure | value | unit | n | spread |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        *(f"\n{name} failed." for name in failed),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def main() -> int:

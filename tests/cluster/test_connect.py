@@ -216,7 +216,7 @@ def test_an_address_of_another_kind_says_which_to_give(
 
 def test_cores_of_a_running_cluster_are_not_ours_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
-    with pytest.raises(ClusterError, match=r"head:6379 is running already .*; leave cpus out"):
+    with pytest.raises(ClusterError, match=r"head:6379 is running already .*; leave --cpus out"):
         connect("head:6379", cpus=2)
 
 

@@ -82,7 +82,7 @@ def connect(address: str | None = None, cpus: int | None = None, object_store_mb
     if address == "local":
         _start(cpus, object_store_mb)
     elif cpus is not None:
-        raise ClusterError(f"{address} is running already with its own cores", "leave cpus out")
+        raise ClusterError(f"{address} is running already with its own cores", "leave --cpus out")
     else:
         _attach(address)
 
@@ -167,7 +167,7 @@ def _probe(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ClusterError(f"{address} is no address of a Ray cluster", "write host:6379")
-    cure = "start it with `ray up ray_config.yaml`, or unset RAY_ADDRESS to run here"
+    cure = "start it with `ray up ray_config.yaml`, or leave --address and RAY_ADDRESS out to run here"
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PORT_ANSWERS_S).close()
     except OSError as error:
