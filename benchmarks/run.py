@@ -51,7 +51,7 @@ def page(figures: Iterable[tuple[str, Figure]], failed: Iterable[str]) -> str:
         "# Measured",
         "",
         f"{datetime.now(UTC):%Y-%m-%d}, {machine()}.",
-        "Written by `make bench`. A ratio compares two things timed in turn in one run; the value is the median.",
+        "Written by `make bench`. A ratio compares two things timed in turn in one run; its median is shown.",
         "",
         "| benchmark | figure | value | unit | n | spread |",
         "|---|---|---|---|---|---|",
