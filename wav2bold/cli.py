@@ -32,7 +32,9 @@ app = typer.Typer(
 )
 
 DEFAULTS = Simulation()
-StudyFile = Annotated[Path, typer.Argument(help="The study file, such as prepare writes.", show_default=False)]
+StudyFile = Annotated[
+    Path, typer.Argument(help="The study file, such as prepare writes.", show_default=False)
+]
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster to work on, host:port or auto. Default: RAY_ADDRESS, or this machine."),
@@ -83,7 +85,7 @@ def simulate(
             hearing_targets=hearing_targets,
             silent_targets=silent_targets,
             ceiling=ceiling,
-            perturbed=tuple(kind for kind in perturbed.split(",") if kind),  # type: ignore[arg-type]  # checked here
+            perturbed=tuple(perturbed.split(",")) if perturbed else (),  # type: ignore[arg-type]  # checked here
             seed=seed,
         )
     except ValidationError as error:
@@ -91,7 +93,9 @@ def simulate(
     with watching("simulate") as progress:
         truth = steps.simulate(folder, options, speech, noise, progress)
     people = len(truth.subjects) + len(truth.null_subjects)
-    out.print(f"{people} subjects hear {len(truth.stories)} stories of {minutes:g} minutes: {folder}", markup=False)
+    out.print(
+        f"{people} subjects hear {len(truth.stories)} stories of {minutes:g} minutes: {folder}", markup=False
+    )
 
 
 @app.command()
@@ -130,8 +134,8 @@ def sweep(study: StudyFile, address: Address = None, cpus: Cpus = None) -> None:
         swept = steps.sweep(study, address, cpus, progress)
     winner = swept.best
     out.print(
-        f"{len(swept.outcomes)} trials; best is trial {winner.number} with brain score {winner.best_score:.4f} "
-        f"on the validation stories (MLflow run {winner.run_id})",
+        f"{len(swept.outcomes)} trials; best is trial {winner.number} with brain score "
+        f"{winner.best_score:.4f} on the validation stories (MLflow run {winner.run_id})",
         markup=False,
         soft_wrap=True,
     )
@@ -140,11 +144,15 @@ def sweep(study: StudyFile, address: Address = None, cpus: Cpus = None) -> None:
 @app.command()
 def best(
     study: StudyFile,
-    out_file: Annotated[Path | None, typer.Option("--out", help="Write the configuration here, as YAML.")] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write the configuration here, as YAML.")
+    ] = None,
 ) -> None:
     """Name the best configuration of the newest sweep; only MLflow is asked."""
     trial = steps.best(study, out_file)
-    out.print(f"trial {trial.number}, brain score {trial.best_score:.4f} on the validation stories", markup=False)
+    out.print(
+        f"trial {trial.number}, brain score {trial.best_score:.4f} on the validation stories", markup=False
+    )
     out.print(trial.configuration.as_yaml().rstrip(), markup=False)
 
 
@@ -170,7 +178,9 @@ def refine(
     with watching("refine") as progress:
         done = steps.refine(study, config, who, out_folder, address, cpus, progress)
     folder = next(iter(done.folders.values())).parent
-    out.print(f"{len(done.done)} subjects refined, {len(done.kept)} kept as they were: {folder}", markup=False)
+    out.print(
+        f"{len(done.done)} subjects refined, {len(done.kept)} kept as they were: {folder}", markup=False
+    )
 
 
 @app.command()
@@ -188,7 +198,9 @@ def report(
 
 @app.command()
 def demo(
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path("demo"),
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes.")] = Path(
+        "demo"
+    ),
     seed: Annotated[int, _described("seed")] = 0,
 ) -> None:
     """Go through all steps on simulated data, in a few minutes: the same that real data takes."""
@@ -226,7 +238,9 @@ def main() -> None:
         code = 130
     except Exception as error:  # noqa: BLE001  # the last door
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, of any version
-            err.print(f"wav2bold: {error.format_message()}; see wav2bold --help", markup=False, soft_wrap=True)
+            err.print(
+                f"wav2bold: {error.format_message()}; see wav2bold --help", markup=False, soft_wrap=True
+            )
             code = 2
         else:
             traceback.print_exc()

@@ -227,8 +227,8 @@ class Search(Options):
     """Processor cores each trial holds."""
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0
     """GPUs each trial holds; a fraction shares one."""
-    grace_epochs: Annotated[int, Field(ge=1)] = 1
-    """Epochs that every trial may run before it can be stopped."""
+    grace_epochs: Annotated[int, Field(ge=0)] = 0
+    """Epochs of stage 2 that every trial may run before it can be stopped; 0: after stage 1."""
     reduction: Annotated[int, Field(ge=2)] = 2
     """At each rung, one trial in this many goes on."""
     space: Space = Space()

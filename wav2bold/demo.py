@@ -57,7 +57,11 @@ def demo(folder: Path, seed: int) -> Findings:
     out.print(_table(findings))
     out.print(f"refined encoders  {folder / 'refined'}/<subject>", markup=False)
     out.print(f"the report        {page}", markup=False)
-    out.print(f"MLflow's page     mlflow ui --backend-store-uri {shlex.quote(findings.tracking_uri)}", markup=False, soft_wrap=True)
+    out.print(
+        f"MLflow's page     mlflow ui --backend-store-uri {shlex.quote(findings.tracking_uri)}",
+        markup=False,
+        soft_wrap=True,
+    )
     return findings
 
 
@@ -78,7 +82,10 @@ def _say(*words: object) -> None:
 def _table(findings: Findings) -> Table:
     """Brain scores on the held-out story, a row per subject."""
     story = ", ".join(findings.stories.test)
-    table = Table(title=f"Brain score on the held-out story ({story}): mean r over targets, fresh ridge", title_justify="left")
+    table = Table(
+        title=f"Brain score on the held-out story ({story}): mean r over targets, fresh ridge",
+        title_justify="left",
+    )
     for name in ("subject", "frozen", "paper", "best", "gain", "p"):
         table.add_column(name, justify="left" if name == "subject" else "right")
     for subject, evaluation in findings.best.items():

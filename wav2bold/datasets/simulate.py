@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from transformers import Wav2Vec2Model
 
 from wav2bold.config import Search, Simulation, Split, Study, write_whole
-from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.noise import resting_noise
 from wav2bold.datasets.spaces import Patch, fsaverage5_patch, mni_patch
 from wav2bold.datasets.speech import joined, synthesised
@@ -53,7 +52,7 @@ class Truth:
 
 def simulate(
     out: Path | str,
-    options: Simulation = Simulation(),
+    options: Simulation,
     speech: Path | None = None,
     noise: Path | None = None,
     progress: Progress = silent,
@@ -102,9 +101,7 @@ def simulate(
     return truth
 
 
-def brain_signal(
-    heard: NDArray[np.float32], tr_s: float, mixing: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def brain_signal(heard: NDArray[np.float32], tr_s: float, mixing: NDArray[np.float64]) -> NDArray[np.float64]:
     """What hearing evokes, unit variance per target: (T, V).
 
     heard: (T, n, D) last hidden states per TR, oldest first.  mixing: (D, V).
@@ -157,7 +154,9 @@ def _write(
         subjects=tuple(f"sub-{number + 1:03d}" for number in range(options.subjects)),
         null_subjects=tuple(f"sub-null{number + 1}" for number in range(options.null_subjects)),
         stories=tuple(audio),
-        noise="AR(1) and drift" if noise is None else f"semi-synthetic: real resting-state BOLD, {noise.name}",
+        noise="AR(1) and drift"
+        if noise is None
+        else f"semi-synthetic: real resting-state BOLD, {noise.name}",
         speech="synthesised" if speech is None else f"recorded, {speech.name}",
         options=options.model_dump(mode="json"),
     )
@@ -169,7 +168,9 @@ def _write(
         model.save_pretrained(root / folder)
         extractor().save_pretrained(root / folder)
     write_whole(root / "truth" / "truth.json", json.dumps(asdict(truth), indent=1))
-    _suggested_study(truth).save(root / "study.yaml", "What this dataset recommends; `prepare` begins from it.")
+    _suggested_study(truth).save(
+        root / "study.yaml", "What this dataset recommends; `prepare` begins from it."
+    )
 
     *_, repeated, _ = audio
     total = len(people) * (len(audio) + 1)
@@ -186,8 +187,15 @@ def _write(
                 random = np.random.default_rng([options.seed, 3, person_number, story_number, repeat or 0])
                 y = _recorded(signal, share, random, noise, options)
                 write_run(
-                    root, subject, story, repeat, patch, y, options.tr_s,
-                    ONSET_TRS * options.tr_s, options.minutes * 60,
+                    root,
+                    subject,
+                    story,
+                    repeat,
+                    patch,
+                    y,
+                    options.tr_s,
+                    ONSET_TRS * options.tr_s,
+                    options.minutes * 60,
                 )
                 done += 1
                 progress(f"scanning {subject} hearing {story}", done, total)
@@ -195,15 +203,10 @@ def _write(
 
 
 def _heard(teacher: Wav2Vec2Model, sound: NDArray[np.float32], options: Simulation) -> NDArray[np.float32]:
-    """Hidden states per TR at every volume that hears something, (volumes, n, D).
-
-    The story is preceded by as much silence as its first volumes look back on.
-    """
-    before = np.zeros(round(options.history * options.tr_s * SAMPLE_RATE_HZ), np.float32)
-    padded = np.concatenate([before, sound])
-    story_trs = int(options.minutes * 60 / options.tr_s + 1e-9)
-    times_s = (np.arange(story_trs + 1) + options.history) * options.tr_s
-    return hear(teacher, padded, times_s, options.tr_s, options.history)
+    """Hidden states per TR at every volume with a complete history, (volumes, n, D)."""
+    last = _story_trs(options)
+    times_s = np.arange(options.history, last + 1, dtype=np.float64) * options.tr_s
+    return hear(teacher, sound, times_s, options.tr_s, options.history)
 
 
 def _recorded(
@@ -213,10 +216,14 @@ def _recorded(
     noise: Path | None,
     options: Simulation,
 ) -> NDArray[np.float32]:
-    """What the scanner writes, (volumes, targets): signal and noise on a baseline of 1000."""
+    """What the scanner writes, (volumes, targets): signal and noise on a baseline of 1000.
+
+    The signal begins with the first complete history.
+    """
     volumes, targets = _volumes(options), signal.shape[1]
     evoked = np.zeros((volumes, targets))
-    evoked[ONSET_TRS : ONSET_TRS + len(signal)] = signal
+    first = ONSET_TRS + options.history
+    evoked[first : first + len(signal)] = signal
     if noise is None:
         rest, drift = scanner_noise(volumes, targets, random), slow_drift(volumes, targets, random)
     else:
@@ -227,7 +234,12 @@ def _recorded(
 
 def _volumes(options: Simulation) -> int:
     """Volumes of one scan: rest, story, rest."""
-    return ONSET_TRS + int(options.minutes * 60 / options.tr_s + 1e-9) + 1 + REST_TRS
+    return ONSET_TRS + _story_trs(options) + 1 + REST_TRS
+
+
+def _story_trs(options: Simulation) -> int:
+    """Whole TRs in a story."""
+    return int(options.minutes * 60 / options.tr_s + 1e-9)
 
 
 def _suggested_study(truth: Truth) -> Study:

@@ -16,6 +16,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 
+HIDDEN = 32
 NORM_SPREAD = 0.3
 WINDOWS_AT_ONCE = 32
 
@@ -27,7 +28,7 @@ def make_teacher(audio: NDArray[np.float32], seed: int) -> Wav2Vec2Model:
     whitened before they are turned at random, so that no direction is lost.
     """
     config = Wav2Vec2Config(
-        hidden_size=32,
+        hidden_size=HIDDEN,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -41,7 +42,8 @@ def make_teacher(audio: NDArray[np.float32], seed: int) -> Wav2Vec2Model:
         layerdrop=0.0,
         vocab_size=32,
     )
-    model = Wav2Vec2Model(config).eval().requires_grad_(False)
+    model = Wav2Vec2Model(config)
+    model.eval().requires_grad_(False)
     random = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         parameter.copy_(_initial(name, parameter, random))
@@ -69,7 +71,8 @@ def perturbed(
 
     kinds: among "attention" and "feed_forward".  What is not named stays equal bit by bit.
     """
-    model = Wav2Vec2Model(teacher.config).eval().requires_grad_(False)
+    model = Wav2Vec2Model(teacher.config)
+    model.eval().requires_grad_(False)
     model.load_state_dict(teacher.state_dict())
     random = torch.Generator().manual_seed(seed)
     kinds, layers = set(kinds), set(layers)
@@ -134,7 +137,9 @@ def _initial(name: str, parameter: Tensor, random: torch.Generator) -> Tensor:
     if name.endswith("bias"):
         return torch.zeros_like(parameter)
     if "parametrizations" in name and name.endswith("original0"):
-        return parameter  # the positional convolution's length; its direction is original1
+        # the positional convolution's length at each of its places, as if its entries were drawn like
+        # all others; its direction is original1
+        return torch.full_like(parameter, (HIDDEN / parameter.numel()) ** 0.5)
     if name == "masked_spec_embed":
         return noise
     gain = 2.0 if "feed_forward" in name else 1.0

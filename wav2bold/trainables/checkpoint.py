@@ -49,16 +49,22 @@ def save_refined(
         {key: np.ascontiguousarray(value) for key, value in vars(head).items()},
         partial / "head.safetensors",
     )
-    table = pa.table({
-        "target": np.arange(len(head.bias), dtype=np.int32),
-        "r_before": reports[0].scores.astype(np.float32),
-        "r_after": reports[refined.epoch].scores.astype(np.float32),
-        "alpha": head.alpha,
-    })
+    table = pa.table(
+        {
+            "target": np.arange(len(head.bias), dtype=np.int32),
+            "r_before": reports[0].scores.astype(np.float32),
+            "r_after": reports[refined.epoch].scores.astype(np.float32),
+            "alpha": head.alpha,
+        }
+    )
     pq.write_table(table, partial / "scores.parquet")
-    refined.configuration.save(partial / "config.yaml", "The configuration that this encoder was refined with")
+    refined.configuration.save(
+        partial / "config.yaml", "The configuration that this encoder was refined with"
+    )
     epochs = [{"epoch": report.epoch, "loss": report.loss, "score": report.score} for report in reports]
-    text = json.dumps({"origin": origin, "epoch": refined.epoch, "score": refined.score, "epochs": epochs}, indent=1)
+    text = json.dumps(
+        {"origin": origin, "epoch": refined.epoch, "score": refined.score, "epochs": epochs}, indent=1
+    )
     (partial / ORIGIN).write_text(text, encoding="utf-8")
     if folder.exists():
         shutil.rmtree(folder)
@@ -80,6 +86,4 @@ def load_refined(folder: Path) -> Kept:
     if origin is None:
         raise DataError(f"{folder}: holds no refined encoder", "run `wav2bold refine` first")
     arrays: dict[str, NDArray[np.float32]] = load_file(folder / "head.safetensors")
-    return Kept(
-        load_encoder(str(folder)), Head(**arrays), Configuration.load(folder / "config.yaml"), origin
-    )
+    return Kept(load_encoder(str(folder)), Head(**arrays), Configuration.load(folder / "config.yaml"), origin)

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from wav2bold.config import LayerRange, ParameterType, nearest
+from wav2bold.config import LayerRange, ParameterType
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.errors import EncoderError
 
@@ -55,9 +55,7 @@ class Encoder:
     def receptive_field(self) -> int:
         """Samples that one frame hears."""
         field, step = 1, 1
-        for kernel, stride in zip(
-            self.model.config.conv_kernel, self.model.config.conv_stride, strict=True
-        ):
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             field += (kernel - 1) * step
             step *= stride
         return field
@@ -76,7 +74,7 @@ def load_encoder(name: str) -> Encoder:
         config = AutoConfig.from_pretrained(name)
         if config.model_type != "wav2vec2":
             raise EncoderError(f"{name}: a {config.model_type}, not a wav2vec2", "give a wav2vec2 encoder")
-        model, loading = Wav2Vec2Model.from_pretrained(name, output_loading_info=True)
+        loaded: Any = Wav2Vec2Model.from_pretrained(name, output_loading_info=True)
         extractor = AutoFeatureExtractor.from_pretrained(name)
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -85,6 +83,8 @@ def load_encoder(name: str) -> Encoder:
             "give a folder that save_pretrained wrote, with config.json, weights and "
             "preprocessor_config.json, or a hub name where the hub can be reached",
         ) from None
+    model: Wav2Vec2Model = loaded[0]
+    loading: dict[str, set[str]] = loaded[1]
     absent = [key for key in loading["missing_keys"] if "masked_spec_embed" not in key]
     if absent:
         raise EncoderError(f"{name}: its weights lack {absent[0]}", "download the encoder again")
@@ -220,7 +220,7 @@ def embedded(model: Wav2Vec2Model, features_BFC: Tensor) -> Tensor:
 
 def through_layers(model: Wav2Vec2Model, hidden_BFD: Tensor, first: int, last: int) -> Tensor:
     """Hidden states after layers first ... last - 1; after all of them, the encoder's output."""
-    layers = cast(nn.ModuleList, model.encoder.layers)
+    layers: nn.ModuleList = model.encoder.layers
     for layer in layers[first:last]:
         hidden_BFD = layer(hidden_BFD, attention_mask=None)
     if last == len(layers) and first < last and model.config.do_stable_layer_norm:

@@ -11,6 +11,7 @@ from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import Kept, load_refined
+from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.ridge import fit_head
@@ -61,8 +62,7 @@ def evaluate(
     test = windows(shards, [subject], stories.test, longest_history)
     before = _ridge_prediction(encoder, kept, shards, store, train, test)
     after = _ridge_prediction(kept.encoder, kept, shards, store, train, test)
-    features = _hearing(kept.encoder, kept, shards, store, test).frozen_pooled
-    own = kept.head.predict(features)
+    own = kept.head.predict(_features(kept.encoder, kept, shards, store, test))
     block = max(round(BLOCK_S / shards.card.tr_s), 1)
     return Evaluation(
         subject=subject,
@@ -81,11 +81,14 @@ def _ridge_prediction(
     encoder: Encoder, kept: Kept, shards: Shards, store: ActivationStore, train: Windows, test: Windows
 ) -> NDArray[np.float32]:
     """(volumes, V) predicted on the test stories by a ridge fitted on the training stories."""
-    features = _hearing(encoder, kept, shards, store, train).frozen_pooled
-    head = fit_head(features, train.y, train.story)
-    return head.predict(_hearing(encoder, kept, shards, store, test).frozen_pooled)
+    head = fit_head(_features(encoder, kept, shards, store, train), train.y, train.story)
+    return head.predict(_features(encoder, kept, shards, store, test))
 
 
-def _hearing(encoder: Encoder, kept: Kept, shards: Shards, store: ActivationStore, some: Windows) -> Hearing:
+def _features(
+    encoder: Encoder, kept: Kept, shards: Shards, store: ActivationStore, some: Windows
+) -> NDArray[np.float32]:
+    """(N, P) head features without drift."""
     top = Boundary("layer", encoder.layers)
-    return Hearing(encoder, shards, store, some, kept.configuration.history, top)
+    hearing = Hearing(encoder, shards, store, some, kept.configuration.history, top)
+    return Drift(some, shards.card.cleaning).removed(hearing.frozen_pooled)

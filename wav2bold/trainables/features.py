@@ -72,10 +72,12 @@ class Hearing:
         if self.boundary.at == "conv" and self._slides:
             return self._convolved(rows)
         return torch.from_numpy(
-            np.stack([
-                self._stored[story][row - self._rows_of(story)[0]]
-                for row, story in zip(rows, self.windows.story[rows], strict=True)
-            ])
+            np.stack(
+                [
+                    self._stored[story][row - self._rows_of(story)[0]]
+                    for row, story in zip(rows, self.windows.story[rows], strict=True)
+                ]
+            )
         )
 
     def pooled(self, model: Wav2Vec2Model, below: Tensor) -> Tensor:
@@ -85,10 +87,12 @@ class Hearing:
     def all_pooled(self, model: Wav2Vec2Model) -> NDArray[np.float32]:
         """Head features of every window, (N, n * D)."""
         with torch.no_grad():
-            return np.concatenate([
-                self.pooled(model, self.below(rows)).numpy()
-                for rows in _batches(np.arange(len(self.windows)), WINDOWS_AT_ONCE)
-            ])
+            return np.concatenate(
+                [
+                    self.pooled(model, self.below(rows)).numpy()
+                    for rows in _batches(np.arange(len(self.windows)), WINDOWS_AT_ONCE)
+                ]
+            )
 
     @cached_property
     def frozen_pooled(self) -> NDArray[np.float32]:
@@ -141,7 +145,9 @@ class Hearing:
             audio = self._sounds[story]
             frames = encoder.frames(len(audio))
 
-            def compute(audio: NDArray[np.float32] = audio, frames: int = frames) -> Iterator[NDArray[np.float32]]:
+            def compute(
+                audio: NDArray[np.float32] = audio, frames: int = frames
+            ) -> Iterator[NDArray[np.float32]]:
                 with torch.no_grad():
                     for first in range(0, frames, FRAMES_AT_ONCE):
                         last = min(first + FRAMES_AT_ONCE, frames)
@@ -177,10 +183,12 @@ class Hearing:
     def _audio(self, rows: NDArray[np.int64]) -> Tensor:
         """Audio windows (B, S)."""
         return torch.from_numpy(
-            np.stack([
-                self._sounds[story][stop - self.samples : stop]
-                for story, stop in zip(self.windows.story[rows], self.windows.stop[rows], strict=True)
-            ])
+            np.stack(
+                [
+                    self._sounds[story][stop - self.samples : stop]
+                    for story, stop in zip(self.windows.story[rows], self.windows.stop[rows], strict=True)
+                ]
+            )
         )
 
     def _convolved(self, rows: NDArray[np.int64]) -> Tensor:
@@ -189,10 +197,12 @@ class Hearing:
             return convolved(self.encoder.model, heard(self.encoder, self._audio(rows)))
         first = (self.windows.stop[rows] - self.samples) // self.encoder.stride
         return torch.from_numpy(
-            np.stack([
-                self._story_frames[story][frame : frame + self.frames]
-                for story, frame in zip(self.windows.story[rows], first, strict=True)
-            ])
+            np.stack(
+                [
+                    self._story_frames[story][frame : frame + self.frames]
+                    for story, frame in zip(self.windows.story[rows], first, strict=True)
+                ]
+            )
         )
 
     def _rows_of(self, story: str) -> NDArray[np.int64]:

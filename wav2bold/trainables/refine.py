@@ -19,6 +19,7 @@ from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows
 from wav2bold.errors import UserError
 from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.encoder import Encoder, boundary_of, unfrozen_names
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.ridge import Head, fit_head
@@ -65,14 +66,13 @@ class Refined:
     score: float
 
 
-def refine(
-    material: Material, configuration: Configuration, seed: int
-) -> Generator[Report, None, Refined]:
+def refine(material: Material, configuration: Configuration, seed: int) -> Generator[Report, None, Refined]:
     """Refine the encoder; yields a report per epoch, returns the refined encoder.
 
     Stage 1 solves the head with the encoder frozen. Stage 2 trains head and unfrozen parameters
     with AdamW on the mean squared error plus the head's own ridge penalty, so that it starts at
-    a minimum in the head. Everything below the lowest unfrozen parameter is read from the store.
+    a minimum in the head. Features lose the drift that BOLD lost. Everything below the lowest
+    unfrozen parameter is read from the store.
     Raises UserError if the loss stops being a number.
     """
     started = time.monotonic()
@@ -83,11 +83,21 @@ def refine(
         material.encoder, material.shards, material.store, material.train, configuration.history, boundary
     )
     validation = Hearing(
-        material.encoder, material.shards, material.store, material.validation, configuration.history, boundary
+        material.encoder,
+        material.shards,
+        material.store,
+        material.validation,
+        configuration.history,
+        boundary,
     )
 
-    head = fit_head(train.frozen_pooled, material.train.y, material.train.story, configuration.head_l2)
-    scores = pearson(material.validation.y, head.predict(validation.frozen_pooled))
+    cleaning = material.shards.card.cleaning
+    drift, validation_drift = Drift(material.train, cleaning), Drift(material.validation, cleaning)
+
+    features = drift.removed(train.frozen_pooled)
+    head = fit_head(features, material.train.y, material.train.story, configuration.head_l2)
+    predicted = head.predict(validation_drift.removed(validation.frozen_pooled))
+    scores = pearson(material.validation.y, predicted)
     best = Refined(configuration, material.encoder.model, head, 0, brain_score(scores))
     yield Report(0, float("nan"), best.score, scores, time.monotonic() - started)
     if not names:
@@ -97,10 +107,13 @@ def refine(
     unfrozen = [parameter.requires_grad_(name in names) for name, parameter in model.named_parameters()]
     unfrozen = [parameter for parameter in unfrozen if parameter.requires_grad]
     tuned = _TorchHead(head)
-    optimiser = torch.optim.AdamW([
-        {"params": unfrozen, "lr": configuration.encoder_lr, "weight_decay": configuration.weight_decay},
-        {"params": tuned.parameters, "lr": configuration.head_lr, "weight_decay": 0.0},
-    ])
+    followed = FollowedDrift(drift, train.frozen_pooled)
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": unfrozen, "lr": configuration.encoder_lr, "weight_decay": configuration.weight_decay},
+            {"params": tuned.parameters, "lr": configuration.head_lr, "weight_decay": 0.0},
+        ]
+    )
     steps = math.ceil(len(material.train) / configuration.batch) * configuration.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: warmup_cosine(step, configuration.warmup_steps, steps)
@@ -110,7 +123,7 @@ def refine(
         losses = []
         for first in range(0, len(order), configuration.batch):
             rows = order[first : first + configuration.batch]
-            features_BP = train.pooled(model, train.below(rows))
+            features_BP = followed.removed(rows, train.pooled(model, train.below(rows)))
             loss = tuned.loss(features_BP, torch.from_numpy(material.train.y[rows]))
             optimiser.zero_grad()
             (loss + tuned.penalty() / len(order)).backward()
@@ -124,7 +137,8 @@ def refine(
                 "lower encoder_lr",
             )
         head = tuned.head()
-        scores = pearson(material.validation.y, head.predict(validation.all_pooled(model)))
+        predicted = head.predict(validation_drift.removed(validation.all_pooled(model)))
+        scores = pearson(material.validation.y, predicted)
         score = brain_score(scores)
         if score > best.score:
             best = Refined(configuration, copy.deepcopy(model), head, epoch, score)

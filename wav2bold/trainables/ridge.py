@@ -29,7 +29,7 @@ class Head:
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, V) predictions from (N, P) features."""
-        return ((features - self.mean) / self.sd) @ self.weight + self.bias
+        return np.asarray(((features - self.mean) / self.sd) @ self.weight + self.bias, np.float32)
 
 
 def fit_head(
@@ -54,7 +54,9 @@ def fit_head(
     weight = np.zeros((features.shape[1], targets), np.float32)
     bias, alpha = np.zeros(targets, np.float32), np.zeros(targets, np.float32)
     for rows, columns in _same_rows(np.isfinite(y)):
-        fit = _ridge(standard[rows], y[np.ix_(rows, columns)].astype(np.float64), story[rows], head_l2, alphas)
+        fit = _ridge(
+            standard[rows], y[np.ix_(rows, columns)].astype(np.float64), story[rows], head_l2, alphas
+        )
         weight[:, columns], bias[columns], alpha[columns] = fit
     return Head(mean.astype(np.float32), sd, weight, bias, alpha)
 

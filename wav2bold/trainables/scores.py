@@ -13,7 +13,7 @@ def pearson(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray
     NaN where either is constant: a constant target has no correlation. Rows in which the measured
     value is NaN are left out, target by target.
     """
-    return np.nanmean(_products(y, predicted), axis=0)
+    return np.asarray(np.nanmean(_products(y, predicted), axis=0))
 
 
 def brain_score(scores: NDArray[np.float64]) -> float:
@@ -64,11 +64,11 @@ def paired_gain(
 
 def _products(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:
     """z(y) * z(predicted), (T, V); their mean over time is r. NaN where y is NaN or one is constant."""
-    y = np.asarray(y, np.float64)
-    heard = np.isfinite(y)
-    predicted = np.where(heard, np.asarray(predicted, np.float64), np.nan)
+    measured = np.asarray(y, np.float64)
+    heard = np.isfinite(measured)
+    shown = np.where(heard, np.asarray(predicted, np.float64), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return _z(y) * _z(predicted)
+        return _z(measured) * _z(shown)
 
 
 def _z(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -30,14 +30,16 @@ class Outcome:
 class Memory(tune.Callback):
     """Writes every trial to MLflow as it happens, and tells how far the whole is."""
 
-    def __init__(
-        self, tracker: Tracker, kind: str, parent: str, trials: int, progress: Progress
-    ) -> None:
+    def __init__(self, tracker: Tracker, kind: str, parent: str, trials: int, progress: Progress) -> None:
         self._tracker, self._kind, self._parent = tracker, kind, parent
         self._trials, self._progress = trials, progress
         self._run_ids: dict[str, str] = {}
         self._finished: dict[str, Outcome] = {}
         self._open: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune saves its callbacks with the experiment; a database and a terminal can't be saved."""
+        return {}
 
     @property
     def outcomes(self) -> list[Outcome]:
@@ -67,14 +69,18 @@ class Memory(tune.Callback):
         """An epoch."""
         metrics = {key: result[key] for key in ("score", "loss", METRIC, "seconds")}
         self._tracker.metrics(self._run_ids[trial.trial_id], metrics, result["epoch"])
-        self._tell(f"trial {trial.config['task']['number']}, epoch {result['epoch']}: r = {result['score']:.3f}")
+        self._tell(
+            f"trial {trial.config['task']['number']}, epoch {result['epoch']}: r = {result['score']:.3f}"
+        )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has run all its epochs or was stopped early."""
         result = trial.last_result
         run_id = self._run_ids[trial.trial_id]
         self._tracker.tags(run_id, {"wav2bold.stopped_early": str(not result["last"]).lower()})
-        self._end(trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, ""))
+        self._end(
+            trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, "")
+        )
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed for good; the others go on."""
@@ -115,8 +121,8 @@ def run_trials(
 ) -> list[Outcome]:
     """Run trials in warm actors until the search has no more; outcomes by number.
 
-    Either `search` proposes {"task": ...}, as `WarmTrial` takes it, or `tasks` lists them all. An interruption ends the
-    open MLflow runs as KILLED and goes on up.
+    Either `search` proposes {"task": ...}, as `WarmTrial` takes it, or `tasks` lists them all.
+    An interruption ends the open MLflow runs as KILLED and goes on up.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # MLflow has it all
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends now, not after the epoch
@@ -153,4 +159,3 @@ def _reason(trial: Any) -> str:
     """The last line of what went wrong in a trial."""
     text = str(trial.get_error() or "").strip()
     return text.splitlines()[-1][:500] if text else "lost"
-

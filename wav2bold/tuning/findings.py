@@ -68,7 +68,9 @@ def find(
     trials = tuple(tracker.trials(sweep))
     folders = {kind: _refined(study.results / kind) for kind in ("refined", "refined-paper")}
     if not folders["refined"]:
-        raise DataError(f"{study.results / 'refined'}: holds no refined encoder", "run `wav2bold refine` first")
+        raise DataError(
+            f"{study.results / 'refined'}: holds no refined encoder", "run `wav2bold refine` first"
+        )
     places = [(kind, subject, folder) for kind, found in folders.items() for subject, folder in found.items()]
     evaluations: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
     with connected(address, cpus):
@@ -80,7 +82,9 @@ def find(
                 evaluation: Evaluation = ray.get(one)
                 evaluations[waiting.pop(one)][evaluation.subject] = evaluation
                 progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
-    ordered = {kind: {subject: found[subject] for subject in sorted(found)} for kind, found in evaluations.items()}
+    ordered = {
+        kind: {subject: found[subject] for subject in sorted(found)} for kind, found in evaluations.items()
+    }
     return Findings(
         study=study,
         card=shards.card,

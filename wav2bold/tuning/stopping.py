@@ -28,11 +28,11 @@ class BatchedASHA(AsyncHyperBandScheduler):
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Whether the trial goes on, judged with its peers' results out of sight."""
-        hidden = []
-        for _, recorded in self._trial_info[trial.trial_id]._rungs:
-            for peer in self._peers[trial.config["task"]["number"] // self._batch] - {trial.trial_id}:
-                if peer in recorded:
-                    hidden.append((recorded, peer, recorded.pop(peer)))
+        peers = self._peers[trial.config["task"]["number"] // self._batch] - {trial.trial_id}
+        rungs = self._trial_info[trial.trial_id]._rungs  # noqa: SLF001  # Ray has no public way to a rung
+        hidden = [
+            (recorded, peer, recorded.pop(peer)) for _, recorded in rungs for peer in peers & recorded.keys()
+        ]
         decision: str = super().on_trial_result(tune_controller, trial, result)
         for recorded, peer, score in hidden:
             recorded[peer] = score

@@ -65,13 +65,15 @@ def refine(
         if folder.exists() and found is None:
             raise DataError(f"{folder}: is there and holds no refined encoder", "choose another --out")
         if found != origin:
-            tasks.append({
-                "number": len(tasks),
-                "configuration": configuration.model_dump(mode="json"),
-                "subjects": [subject],
-                "out": str(folder.resolve()),
-                "origin": origin,
-            })
+            tasks.append(
+                {
+                    "number": len(tasks),
+                    "configuration": configuration.model_dump(mode="json"),
+                    "subjects": [subject],
+                    "out": str(folder.resolve()),
+                    "origin": origin,
+                }
+            )
     folders = {subject: out / subject for subject in who}
     done = tuple(str(task["subjects"][0]) for task in tasks)
     kept = tuple(subject for subject in who if subject not in done)
@@ -82,9 +84,7 @@ def refine(
         parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
         memory = Memory(tracker, "subject", parent, len(tasks), progress)
         try:
-            outcomes = run_trials(
-                study, memory, f"refine-{parent[:8]}", len(tasks), tasks=tasks
-            )
+            outcomes = run_trials(study, memory, f"refine-{parent[:8]}", len(tasks), tasks=tasks)
         except BaseException:
             tracker.end(parent, "KILLED")
             raise

@@ -1,7 +1,7 @@
 """Many configurations, one search: Ray Tune with Optuna in warm actors, remembered in MLflow."""
 
+import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from ray.tune.search import ConcurrencyLimiter
@@ -15,7 +15,7 @@ from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
-from wav2bold.tuning.space import define, paper_point
+from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import BatchedASHA
 from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.trial import METRIC
@@ -95,25 +95,27 @@ def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[
 def _search(study: Study, layers: int, subjects: tuple[str, ...]) -> ConcurrencyLimiter:
     """Optuna's TPE, proposing a batch at a time."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    ask = define(study, layers)
-
-    def propose(trial: optuna.Trial) -> dict[str, Any]:
-        return {"task": ask(trial) | {"subjects": list(subjects)}}
-
+    proposals = Proposals(study, layers, subjects)
     searcher = OptunaSearch(
-        space=propose,
+        space=proposals,
         metric=METRIC,
         mode="max",
-        points_to_evaluate=[paper_point(study, layers)],
-        sampler=optuna.samplers.TPESampler(
+        points_to_evaluate=[proposals.first_point()],
+        sampler=_sampler(study),
+    )
+    return ConcurrencyLimiter(searcher, max_concurrent=study.search.parallel, batch=True)
+
+
+def _sampler(study: Study) -> optuna.samplers.TPESampler:
+    """TPE over all parameters together; those that a branch of the space lacks form groups."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`, since 2021
+        return optuna.samplers.TPESampler(
             seed=study.seed,
             multivariate=True,
             group=True,
             n_startup_trials=max(4, study.search.trials // 3),
-            warn_independent_sampling=False,
-        ),
-    )
-    return ConcurrencyLimiter(searcher, max_concurrent=study.search.parallel, batch=True)
+        )
 
 
 def _refuse_impossible(study: Study, cpus: float, gpus: float) -> None:

@@ -1,5 +1,6 @@
 """What is remembered, in MLflow: the only place that knows it."""
 
+import math
 import os
 import re
 import time
@@ -66,7 +67,8 @@ class Tracker:
         except MlflowException as error:
             reason = str(error).splitlines()[0][:200]
             raise TrackingError(
-                f"MLflow at {masked(self.uri)} can't be used ({reason})", "start it or mend MLFLOW_TRACKING_URI"
+                f"MLflow at {masked(self.uri)} can't be used ({reason})",
+                "start it or mend MLFLOW_TRACKING_URI",
             ) from None
 
     def begin(self, kind: str, name: str, study: Study, card: DatasetCard, parent: str | None = None) -> str:
@@ -79,7 +81,9 @@ class Tracker:
         dataset = Dataset(
             name=study.shards.name, digest=card.digest[:36], source_type="local", source=str(study.shards)
         )
-        self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        self._client.log_inputs(
+            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
         return str(run_id)
 
     def begin_trial(
@@ -89,7 +93,9 @@ class Tracker:
         tags = {KIND: kind, "mlflow.parentRunId": parent}
         run_id = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
         self.params(run_id, flat(configuration.model_dump(mode="json")) | dict(more))
-        self._client.set_tag(run_id, "wav2bold.configuration", yaml.safe_dump(configuration.model_dump(mode="json")))
+        self._client.set_tag(
+            run_id, "wav2bold.configuration", yaml.safe_dump(configuration.model_dump(mode="json"))
+        )
         return str(run_id)
 
     def params(self, run_id: str, params: Mapping[str, Any]) -> None:
@@ -100,7 +106,7 @@ class Tracker:
     def metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics of one epoch."""
         now = int(time.time() * 1000)
-        listed = [Metric(key, value, now, step) for key, value in metrics.items() if value == value]
+        listed = [Metric(key, value, now, step) for key, value in metrics.items() if not math.isnan(value)]
         self._client.log_batch(run_id, metrics=listed)
 
     def tags(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -123,7 +129,8 @@ class Tracker:
         found = self._search(f"tags.`{KIND}` = 'sweep'", 1)
         if not found:
             raise TrackingError(
-                f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}", "run `wav2bold sweep` first"
+                f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}",
+                "run `wav2bold sweep` first",
             )
         return str(found[0].info.run_id)
 
@@ -140,7 +147,9 @@ class Tracker:
             run_id=run.info.run_id,
             number=int(run.data.params["number"]),
             status=run.info.status,
-            configuration=Configuration.model_validate(yaml.safe_load(run.data.tags["wav2bold.configuration"])),
+            configuration=Configuration.model_validate(
+                yaml.safe_load(run.data.tags["wav2bold.configuration"])
+            ),
             scores=scores,
             best_score=max(scores, default=float("nan")),
             seconds=(ended - run.info.start_time) / 1000,
@@ -151,8 +160,11 @@ class Tracker:
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment_id], query, max_results=limit or 1000,
-                order_by=["attributes.start_time DESC"], page_token=token,
+                [self._experiment_id],
+                query,
+                max_results=limit or 1000,
+                order_by=["attributes.start_time DESC"],
+                page_token=token,
             )
             found += page
             token = page.token

@@ -23,9 +23,9 @@ METRIC = "best_score"
 class WarmTrial(tune.Trainable):
     """Refines one configuration after another without being started anew.
 
-    Its config is {"task": ...} with `number`; `configuration`, a `Configuration` as JSON; `subjects`, who are refined
-    jointly; `out`, the folder for the refined encoder or None; `origin`, written into it.
-    Each step is an epoch.
+    Its config is {"task": ...} with `number`; `configuration`, a `Configuration` as JSON;
+    `subjects`, who are refined jointly; `out`, the folder for the refined encoder or None;
+    `origin`, written into it. Each step is an epoch.
     """
 
     def setup(self, config: dict[str, Any], study: dict[str, Any] | None = None, cpus: float = 1) -> None:
