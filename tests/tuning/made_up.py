@@ -1,0 +1,111 @@
+"""Findings as a study might have them, without a study."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from wav2bold.config import Configuration, Study
+from wav2bold.datasets.shards import DatasetCard, StoryCard, SubjectCard
+from wav2bold.datasets.splits import Stories
+from wav2bold.trainables.evaluate import Evaluation
+from wav2bold.trainables.scores import Gain
+from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.tracking import Trial
+
+STORIES = ("bakery", "clockmaker", "ferry", "library", "lighthouse")
+
+
+def findings(subjects: int = 2, space: str = "fsaverage5", targets: int = 280, trials: int = 12) -> Findings:
+    random = np.random.default_rng(7)
+    names = [f"sub-{number + 1:03d}" for number in range(subjects)]
+    study = Study(
+        name="listeners",
+        shards=Path("shards"),
+        encoder="encoder",
+        split={"validation": ("library",), "test": ("lighthouse",)},
+    )
+    card = DatasetCard(
+        tr_s=1.5,
+        space=space,
+        subjects={name: SubjectCard(targets, dict.fromkeys(STORIES, 1) | {"library": 2}) for name in names},
+        stories={name: StoryCard(300.0, "0" * 32) for name in STORIES},
+        cleaning=study.cleaning.model_dump(mode="json"),
+        inputs={},
+        libraries={},
+        digest="a" * 32,
+    )
+    where = places(space, targets)
+    best = {name: _evaluation(name, random, targets, 0.05, study) for name in names}
+    return Findings(
+        study=study,
+        card=card,
+        stories=Stories(("bakery", "clockmaker", "ferry"), ("library",), ("lighthouse",)),
+        tracking_uri="sqlite:///mlflow.db",
+        sweep="f" * 32,
+        trials=tuple(_trial(number, random) for number in range(trials)),
+        best=best,
+        paper={name: _evaluation(name, random, targets, 0.03, study) for name in names},
+        targets={name: where.assign(ceiling=random.uniform(0.5, 0.7, targets)) for name in names},
+    )
+
+
+def places(space: str, targets: int) -> pd.DataFrame:
+    """A patch of a surface or a block of voxels."""
+    numbers = np.arange(targets)
+    if space.startswith("fsaverage"):
+        half = targets // 2
+        return pd.DataFrame(
+            {
+                "target": numbers,
+                "hemisphere": np.where(numbers < half, "L", "R"),
+                "vertex": 40 + numbers % half,
+            }
+        )
+    i, j, k = np.unravel_index(numbers, (10, 10, targets // 100 + 1))
+    columns = {"i": i + 3, "j": j + 4, "k": k + 5}
+    millimetres = {
+        f"{axis}_mm": 6.0 * column - 60 for axis, column in zip("xyz", columns.values(), strict=True)
+    }
+    return pd.DataFrame({"target": numbers} | columns | millimetres)
+
+
+def _evaluation(
+    subject: str, random: np.random.Generator, targets: int, gain: float, study: Study
+) -> Evaluation:
+    frozen = random.normal(0.33, 0.1, targets)
+    ridge, head = (frozen + random.normal(size, 0.03, targets) for size in (gain, gain - 0.01))
+    return Evaluation(
+        subject=subject,
+        history=6,
+        frozen=frozen,
+        ridge=ridge,
+        head=head,
+        gain_ridge=Gain(float(np.mean(ridge - frozen)), 0.0123, 18),
+        gain_head=Gain(float(np.mean(head - frozen)), 0.0004, 18),
+        volumes=186,
+        folder=study.results / "refined" / subject,
+    )
+
+
+def _trial(number: int, random: np.random.Generator) -> Trial:
+    configuration = Configuration()
+    if number:
+        configuration = Configuration(
+            history=int(random.integers(2, 11)),
+            unfrozen={} if number == 3 else {"attention": (0, 1), "layer_norm": (0, 1)},
+            head_l2=float(random.uniform(0.3, 3)),
+            encoder_lr=float(random.uniform(1e-3, 1e-2)),
+        )
+    epochs = 1 if number == 3 else 7 if number % 3 != 2 else 3
+    start = 0.3 - 0.008 * abs(configuration.history - 6) + 0.02 * (number == 7)
+    scores = tuple(float(start + 0.012 * epoch**0.6 + random.normal(0, 0.003)) for epoch in range(epochs))
+    return Trial(
+        run_id=f"{number:032d}",
+        number=number,
+        status="FAILED" if number == 8 else "FINISHED",
+        configuration=configuration,
+        scores=scores,
+        best_score=max(scores),
+        seconds=12.0,
+    )

@@ -1,0 +1,301 @@
+"""The report's page: true to its findings, and readable by anyone, anywhere."""
+
+import dataclasses
+import math
+import re
+from html.parser import HTMLParser
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wav2bold.errors import DataError
+from wav2bold.trainables.scores import Gain, brain_score
+from wav2bold.tuning import report as step
+from wav2bold.tuning.brains import can_map
+from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.page import render
+from wav2bold.tuning.pictures import DARK, LIGHT
+from wav2bold.tuning.words import answer, p_value, status
+
+_spec = spec_from_file_location("made_up", Path(__file__).with_name("made_up.py"))
+assert _spec is not None
+assert _spec.loader is not None
+made_up = module_from_spec(_spec)
+_spec.loader.exec_module(made_up)
+
+
+class Parsed(HTMLParser):
+    """What a page holds: elements with their attributes in order, tables as rows of text, all text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.text = ""
+        self._cell = False
+        self._hidden = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._hidden = self._hidden or tag == "style"
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in {"td", "th"}:
+            self._cell = True
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden = self._hidden and tag != "style"
+        self._cell = self._cell and tag not in {"td", "th"}
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.text += data
+        if self._cell:
+            self.tables[-1][-1][-1] += data
+
+    def attributes(self, *names: str) -> list[str]:
+        return [str(attrs[name]) for _, attrs in self.elements for name in names if name in attrs]
+
+
+@pytest.fixture(scope="module")
+def findings() -> Findings:
+    return made_up.findings()
+
+
+@pytest.fixture(scope="module")
+def html(findings: Findings) -> str:
+    return render(findings)
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Parsed:
+    return Parsed(html)
+
+
+def plain(number: str) -> float:
+    return float(number.replace("\N{MINUS SIGN}", "-"))
+
+
+def test_table_of_scores_holds_the_findings_means(page: Parsed, findings: Findings) -> None:
+    rows = {row[0]: row[1:] for row in page.tables[0]}
+    for subject, best in findings.best.items():
+        paper = findings.paper[subject]
+        arrays = [findings.ceiling(subject), best.frozen, paper.ridge, paper.head, best.ridge, best.head]
+        expected = [np.mean(array) for array in arrays]
+        np.testing.assert_allclose([plain(cell) for cell in rows[subject][:6]], expected, atol=5.01e-4)
+        shares = [100 * np.mean(array) / np.mean(arrays[0]) for array in (best.frozen, best.ridge)]
+        np.testing.assert_allclose(
+            [float(cell.rstrip("%")) for cell in rows[subject][6:]], shares, atol=0.501
+        )
+    everyone = np.mean([[np.mean(one.frozen), np.mean(one.ridge)] for one in findings.best.values()], axis=0)
+    np.testing.assert_allclose([plain(rows["Mean"][1]), plain(rows["Mean"][4])], everyone, atol=5.01e-4)
+
+
+def test_table_of_gains_holds_both_configurations_and_their_tests(page: Parsed, findings: Findings) -> None:
+    rows = {(row[0], row[1]): row[2:] for row in page.tables[1]}
+    for role, found in (("best", findings.best), ("paper", findings.paper)):
+        for subject, one in found.items():
+            frozen, ridge, p_ridge, head, p_head, blocks, volumes = rows[subject, role]
+            assert plain(frozen) == pytest.approx(np.mean(one.frozen), abs=5.01e-4)
+            assert plain(ridge) == pytest.approx(one.gain_ridge.gain, abs=5.01e-4)
+            assert plain(head) == pytest.approx(one.gain_head.gain, abs=5.01e-4)
+            assert (p_ridge, p_head, blocks, volumes) == ("0.012", "< 0.001", "18", "186")
+
+
+def test_every_trial_has_its_row(page: Parsed, findings: Findings) -> None:
+    rows = page.tables[2][1:]
+    assert [int(row[0].split()[0]) for row in rows] == [trial.number for trial in findings.trials]
+    assert [row[0] for row in rows if "best" in row[0]] == [f"{findings.winner.number} best"]
+    assert rows[0][0] == "0 paper"
+    for row, trial in zip(rows, findings.trials, strict=True):
+        assert plain(row[-1]) == pytest.approx(trial.best_score, abs=5.01e-4)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "finished"), (2, "stopped early (2 of 6)"), (3, "finished"), (8, "failed")]
+)
+def test_status_tells_stopped_from_finished(findings: Findings, number: int, said: str) -> None:
+    assert status(findings.trials[number]) == said
+
+
+def test_answer_says_lowered_when_the_score_fell(findings: Findings) -> None:
+    worse = {
+        name: dataclasses.replace(one, ridge=one.frozen - 0.02, gain_ridge=Gain(-0.02, 0.98, 18))
+        for name, one in findings.best.items()
+    }
+    said = answer(dataclasses.replace(findings, best=worse))[0]
+    assert "lowered" in said
+    assert "raised" not in said
+    assert "rose in 0 of 2 subjects, and in 0 of 2" in said
+
+
+def test_answer_names_the_scores_and_the_story(findings: Findings) -> None:
+    said = answer(findings)[0]
+    before, after = (
+        np.mean([brain_score(getattr(one, name)) for one in findings.best.values()])
+        for name in ("frozen", "ridge")
+    )
+    assert (
+        f"story lighthouse, refining the encoder raised the 2 subjects' mean brain score from {before:.3f}"
+        in said
+    )
+    assert f"to {after:.3f}" in said
+
+
+def test_absent_paper_is_said_and_no_number_takes_its_place(findings: Findings) -> None:
+    page = Parsed(render(dataclasses.replace(findings, paper={})))
+    assert all(row[3] == "not refined" for row in page.tables[0][2:])
+    assert {row[1] for row in page.tables[1][2:]} == {"best"}
+    assert "was not refined" in page.text
+
+
+def test_unrepeated_stories_have_no_ceiling_and_nothing_reads_nan(findings: Findings) -> None:
+    bare = {name: table.assign(ceiling=math.nan) for name, table in findings.targets.items()}
+    html = render(dataclasses.replace(findings, targets=bare))
+    page = Parsed(html)
+    assert all(row[1] == "no repeats" == row[-1] for row in page.tables[0][2:])
+    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", html), re.IGNORECASE)
+
+
+def test_every_picture_says_what_it_shows(page: Parsed) -> None:
+    images = [attrs for tag, attrs in page.elements if tag == "img"]
+    charts = [attrs for tag, attrs in page.elements if tag == "svg"]
+    assert len(images) == 6
+    assert all(attrs.get("alt") for attrs in images)
+    assert len({attrs["alt"] for attrs in images}) == 6
+    ids = page.attributes("id")
+    assert len(charts) == 5
+    assert all(attrs["role"] == "img" and attrs["aria-labelledby"] in ids for attrs in charts)
+
+
+def test_page_asks_nothing_of_the_network(page: Parsed, html: str) -> None:
+    assert all(source.startswith("data:") for source in page.attributes("src", "srcset", "data", "poster"))
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "base"}
+    addresses = [str(attrs["href"]) for tag, attrs in page.elements if tag != "a" and "href" in attrs]
+    assert all(address.startswith("#") for address in addresses)
+    assert "@import" not in html
+    assert all(target.startswith("#") for target in re.findall(r"url\((.*?)\)", html))
+    assert len(html) < 3_000_000
+
+
+def test_ids_are_unique_and_references_lead_somewhere(page: Parsed, html: str) -> None:
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    inner = [str(attrs["href"]) for _, attrs in page.elements if str(attrs.get("href")).startswith("#")]
+    assert {target[1:] for target in [*inner, *re.findall(r"url\((.*?)\)", html)]} <= set(ids)
+
+
+def test_headings_go_down_one_step_at_a_time(page: Parsed) -> None:
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    channels = [int(colour[first : first + 2], 16) / 255 for first in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("colours", [LIGHT, DARK], ids=["day", "night"])
+@pytest.mark.parametrize(
+    ("role", "least"),
+    [*dict.fromkeys(("ink", "muted", "link", "paper", "best"), 4.5).items(), ("quiet", 3.0)],
+)
+def test_colours_meet_aa_contrast(colours: dict[str, str], role: str, least: float) -> None:
+    light, dark = sorted((luminance(colours["ground"]), luminance(colours[role])), reverse=True)
+    assert (light + 0.05) / (dark + 0.05) >= least
+
+
+def test_charts_take_their_colours_from_the_page(html: str) -> None:
+    charts = re.findall(r"(?s)<svg.*?</svg>", html)
+    allowed = {"#ffffff", "#000000"}
+    assert not set(re.findall(r"#[0-9a-f]{6}\b", "".join(charts))) - allowed
+    assert all("var(--ink)" in chart for chart in charts)
+
+
+def test_simulated_recordings_are_never_passed_off_as_real(findings: Findings, page: Parsed) -> None:
+    study = findings.study.model_copy(update={"name": "simulated"})
+    assert "These recordings are simulated" in Parsed(render(dataclasses.replace(findings, study=study))).text
+    assert "simulated" not in page.text
+
+
+def test_names_from_outside_are_not_markup(findings: Findings) -> None:
+    card = dataclasses.replace(findings.card, space="<script>alert(1)</script>")
+    assert "<script" not in render(dataclasses.replace(findings, card=card))
+
+
+def test_page_does_not_say_where_the_encoder_lies(findings: Findings) -> None:
+    study = findings.study.model_copy(update={"encoder": "/home/somebody/models/wav2vec2-base"})
+    html = render(dataclasses.replace(findings, study=study))
+    assert "somebody" not in html
+    assert "wav2vec2-base" in html
+
+
+def test_volumes_are_drawn_and_unknown_spaces_said(findings: Findings) -> None:
+    volumes = made_up.findings(1, "MNI152NLin2009cAsym", 900)
+    page = Parsed(render(volumes))
+    assert sum(tag == "img" for tag, _ in page.elements) == 3
+    assert "Glass brains" in page.text
+    native = dataclasses.replace(volumes, card=dataclasses.replace(volumes.card, space="T1w"))
+    page = Parsed(render(native))
+    assert not any(tag == "img" for tag, _ in page.elements)
+    assert "no brain at hand on which targets of the space T1w" in page.text
+    assert not can_map(findings.targets["sub-001"], "fsnative")
+
+
+def test_every_reference_is_cited_and_every_citation_listed(page: Parsed, html: str) -> None:
+    cited = {int(number) for number in re.findall(r"\[(\d+)\]", page.text)}
+    assert cited == set(range(1, html.count("<li>") + 1))
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.0, "< 0.001"), (0.00099, "< 0.001"), (0.001, "0.001"), (0.5, "0.500")]
+)
+def test_p_values_are_never_zero(p: float, said: str) -> None:
+    assert p_value(Gain(0.0, p, 3)) == said
+
+
+class Remembered:
+    """A tracker that keeps what it is told."""
+
+    told: list[tuple[str, object]]
+
+    def __init__(self, study: object) -> None:
+        type(self).told = []
+
+    def metrics(self, run_id: str, metrics: dict[str, float], step: int) -> None:
+        self.told.append((run_id, metrics))
+
+    def artifact(self, run_id: str, path: Path) -> None:
+        self.told.append((run_id, path.read_text(encoding="utf-8")))
+
+
+def test_report_writes_the_page_and_remembers_it_under_the_sweep(
+    findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "find", lambda *_: findings)
+    monkeypatch.setattr(step, "Tracker", Remembered)
+    monkeypatch.setattr(step, "render", lambda given: f"page of {given.study.name}")
+    out = tmp_path / "deep" / "report.html"
+    assert step.report(findings.study, out) is findings
+    assert [path.name for path in out.parent.iterdir()] == ["report.html"]
+    (run, metrics), (_, remembered) = Remembered.told
+    assert run == findings.sweep
+    assert remembered == out.read_text(encoding="utf-8") == "page of listeners"
+    assert metrics["test.best.sub-001.ridge"] == pytest.approx(np.mean(findings.best["sub-001"].ridge))
+    assert metrics["test.paper.sub-002.gain_head"] == findings.paper["sub-002"].gain_head.gain
+
+
+def test_report_refuses_a_folder_before_any_work(findings: Findings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is a folder; give a file"):
+        step.report(findings.study, tmp_path)

@@ -1,0 +1,143 @@
+"""Maps of scores on the brain (nilearn, offline), as PNG."""
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+
+MESH_VERTICES = 10_242
+"""Of one hemisphere of fsaverage5. The finer meshes of fsaverage begin with the same vertices."""
+HEMISPHERES = {"L": "left", "R": "right"}
+DPI = 180
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How values become colours: a matplotlib map between two ends."""
+
+    colours: str
+    low: float
+    high: float
+
+    def css(self, steps: int = 12) -> str:
+        """The colours from low to high, for a CSS gradient."""
+        table = mpl.colormaps[self.colours]
+        return ", ".join(mpl.colors.to_hex(table(share)) for share in np.linspace(0, 1, steps))
+
+
+def can_map(targets: pd.DataFrame, space: str) -> bool:
+    """Whether there is a brain to draw these targets on without a download."""
+    surface = {"hemisphere", "vertex"} <= set(targets) and space.lower() in {
+        "fsaverage",
+        "fsaverage5",
+        "fsaverage6",
+    }
+    return surface or ({"i", "x_mm", "y_mm", "z_mm"} <= set(targets) and space.lower().startswith("mni"))
+
+
+def score_scale(*scores: NDArray[np.float64]) -> Scale:
+    """One scale for all maps of r, from 0 to the highest (99th percentile)."""
+    return Scale("inferno", 0.0, _high(np.concatenate(scores)))
+
+
+def difference_scale(*differences: NDArray[np.float64]) -> Scale:
+    """One scale for all maps of a difference in r, symmetric about 0."""
+    high = _high(np.abs(np.concatenate(differences)))
+    return Scale("RdBu_r", -high, high)
+
+
+def brain_map(targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> bytes:
+    """One value per target on the brain, PNG.
+
+    Surfaces: both hemispheres of fsaverage5, inflated, seen from the side. Volumes: a glass brain from the
+    left, the front and the right; along each line of sight the value furthest from 0 shows.
+    """
+    surface = "vertex" in targets
+    figure = Figure(figsize=(3.2, 1.6 if surface else 1.2), dpi=DPI)
+    FigureCanvasAgg(figure)
+    (_draw_surfaces if surface else _draw_glass)(figure, targets, values, scale)
+    file = io.BytesIO()
+    seen = Bbox(((0, 0.2), (3.2, 1.4))) if surface else None  # a brain is wider than high
+    figure.savefig(file, format="png", transparent=surface, bbox_inches=seen)
+    return file.getvalue()
+
+
+def _draw_surfaces(figure: Figure, targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> None:
+    from nilearn.datasets import load_fsaverage, load_fsaverage_data
+    from nilearn.plotting import plot_surf_stat_map
+
+    mesh = load_fsaverage("fsaverage5")["inflated"].parts
+    folds = load_fsaverage_data(mesh="fsaverage5", data_type="curvature").data.parts
+    for number, (letter, hemisphere) in enumerate(HEMISPHERES.items()):
+        axes: Any = figure.add_axes((0.5 * number, 0, 0.5, 1), projection="3d")
+        shown = ((targets["hemisphere"] == letter) & (targets["vertex"] < MESH_VERTICES)).to_numpy()
+        texture = np.full(MESH_VERTICES, np.nan)
+        texture[targets["vertex"].to_numpy()[shown]] = np.clip(values[shown], scale.low, scale.high)
+        # two even greys, as atlases print gyri and sulci; nilearn stretches them, so both ends are given
+        shade = np.where(folds[hemisphere] > 0, 0.2, 0.34)
+        shade[0], shade[1] = 0.0, 1.0
+        plot_surf_stat_map(
+            surf_mesh=mesh[hemisphere],
+            stat_map=texture,
+            bg_map=shade,
+            hemi=hemisphere,
+            view="lateral",
+            engine="matplotlib",
+            cmap=scale.colours,
+            vmin=scale.low,
+            vmax=scale.high,
+            symmetric_cbar=False,
+            colorbar=False,
+            avg_method=_mean_of_corners,
+            axes=axes,
+            figure=figure,
+        )
+        axes.set_box_aspect(None, zoom=1.5)
+        axes.patch.set_alpha(0)
+
+
+def _draw_glass(figure: Figure, targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> None:
+    from nibabel import Nifti1Image
+    from nilearn.plotting import plot_glass_brain
+
+    ijk = targets[["i", "j", "k"]].to_numpy()
+    xyz = targets[["x_mm", "y_mm", "z_mm"]].to_numpy(np.float64)
+    # the affine of the grid, as its voxels' centres tell it
+    solution, *_ = np.linalg.lstsq(np.column_stack([ijk, np.ones(len(ijk))]), xyz, rcond=None)
+    affine = np.eye(4)
+    affine[:3] = solution.T
+    volume = np.zeros(ijk.max(0) + 2, np.float32)
+    volume[tuple(ijk.T)] = np.nan_to_num(values)
+    plot_glass_brain(
+        Nifti1Image(volume, affine),
+        display_mode="lyr",
+        figure=figure,
+        axes=(0, 0, 1, 1),
+        annotate=False,
+        colorbar=False,
+        symmetric_cbar=False,
+        plot_abs=False,
+        threshold=1e-6,
+        cmap=scale.colours,
+        vmin=scale.low,
+        vmax=scale.high,
+    )
+
+
+def _mean_of_corners(face: NDArray[np.float64]) -> float:
+    """Mean of the corners that are targets; a plain mean would hide every face at the rim of a patch."""
+    there = [value for value in face.tolist() if math.isfinite(value)]
+    return sum(there) / len(there) if there else float("nan")
+
+
+def _high(values: NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return max(float(np.percentile(finite, 99)), 0.01) if len(finite) else 1.0

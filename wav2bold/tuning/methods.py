@@ -1,0 +1,92 @@
+"""What the report's methods section needs to know; its sentences are in page.html."""
+
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from wav2bold.config import Configuration
+from wav2bold.trainables.evaluate import BLOCK_S
+from wav2bold.trainables.ridge import ALPHAS
+from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.words import count, listed
+
+SOFTWARE = ("wav2bold", "torch", "transformers", "himalaya", "nilearn", "ray", "optuna", "mlflow")
+
+
+def methods(findings: Findings) -> dict[str, Any]:
+    """Facts by name, in words, from the study, the card and the findings."""
+    study, card, stories = findings.study, findings.card, findings.stories
+    targets = sorted({card.subjects[name].targets for name in findings.best})
+    blocks = sorted({one.gain_ridge.blocks for one in findings.best.values()})
+    history = study.search.space.history
+    taken = bool(card.cleaning.get("detrend") or card.cleaning.get("high_pass_s"))
+    return {
+        "subjects": count(len(findings.best), "subject"),
+        "targets": " to ".join(dict.fromkeys(f"{number:,}" for number in (targets[0], targets[-1]))),
+        "space": card.space,
+        "tr": f"{card.tr_s:g} s",
+        "stories": count(len(card.stories), "story"),
+        "cleaning": _cleaning(card.cleaning),
+        "drift": taken,
+        "train": f"{len(stories.train)} to train ({listed(stories.train)})",
+        "validation": f"{len(stories.validation)} to choose ({listed(stories.validation)})",
+        "test": f"{len(stories.test)} to test ({listed(stories.test)})",
+        "encoder": encoder_name(study.encoder),
+        "alphas": f"{len(ALPHAS)} values from {ALPHAS[0]:,.0f} to {ALPHAS[-1]:,.0f}",
+        "trials": count(len(findings.trials), "configuration"),
+        "history": f"{history.low} to {history.high} TRs",
+        "papers": _is_papers(study.configuration),
+        "blocks": listed([str(number) for number in blocks]),
+        "block": f"{BLOCK_S:g} s",
+        "averaged": _averaged(findings),
+        "software": listed([f"{name} {_version(name)}" for name in SOFTWARE]),
+        "seed": study.seed,
+    }
+
+
+def encoder_name(encoder: str) -> str:
+    """The hub name, or a folder's own name: where it lies on somebody's machine is nobody's business."""
+    return Path(encoder).name if Path(encoder).is_absolute() else encoder
+
+
+def _is_papers(first: Configuration) -> bool:
+    """Whether the first trial hears, refines and penalises as the paper: its values are the defaults."""
+    given = Configuration()
+    return (first.history, first.unfrozen, first.head_l2) == (given.history, given.unfrozen, given.head_l2)
+
+
+def _averaged(findings: Findings) -> bool:
+    """Whether any subject is tested against a mean of several recordings."""
+    return any(
+        findings.card.subjects[subject].stories.get(story, 1) > 1
+        for subject in findings.best
+        for story in findings.stories.test
+    )
+
+
+def _cleaning(options: Mapping[str, Any]) -> str:
+    """The cleaning that the card remembers, as a sentence."""
+    steps = []
+    if options.get("drop_first"):
+        steps.append(f"the first {count(options['drop_first'], 'volume')} of each scan were dropped")
+    if options.get("smoothing_fwhm_mm"):
+        steps.append(f"volumes were smoothed (FWHM {options['smoothing_fwhm_mm']:g} mm)")
+    taken = []
+    if options.get("detrend"):
+        taken.append("a linear trend")
+    if options.get("high_pass_s"):
+        taken.append(f"cosine drifts slower than {options['high_pass_s']:g} s")
+    if options.get("confounds"):
+        taken.append(f"the confounds {listed(options['confounds'])}")
+    if taken:
+        steps.append(f"{listed(taken)} {'was' if taken == ['a linear trend'] else 'were'} regressed out")
+    sentence = "; ".join([*steps, "each target was z-scored within its scan"])
+    return sentence[0].upper() + sentence[1:]
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "(version unknown)"

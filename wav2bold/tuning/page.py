@@ -1,0 +1,160 @@
+"""The report as one HTML file that asks nothing of the network."""
+
+import math
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from wav2bold.trainables.evaluate import Evaluation
+from wav2bold.trainables.scores import brain_score
+from wav2bold.tuning import pictures, words
+from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.maps import maps
+from wav2bold.tuning.methods import methods
+from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.words import percent, score, signed
+
+
+def render(findings: Findings) -> str:
+    """The whole page, with its pictures in it."""
+    template = files("wav2bold.tuning").joinpath("page.html").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
+    card, winner, best = findings.card, findings.winner, list(findings.best.values())
+    ceilings = [brain_score(findings.ceiling(one.subject)) for one in best]
+    before, after = np.concatenate([one.frozen for one in best]), np.concatenate([one.ridge for one in best])
+    paired = np.isfinite(before) & np.isfinite(after)
+    charts = {
+        "subjects": pictures.subjects(
+            list(findings.best),
+            [one.scores["frozen"] for one in best],
+            [one.scores["ridge"] for one in best],
+            ceilings,
+        ),
+        "distributions": pictures.distributions(before[paired], after[paired]),
+        "differences": pictures.differences((after - before)[paired]),
+        "epochs": pictures.epochs(findings.trials, winner),
+        "histories": pictures.histories(findings.trials, winner),
+    }
+    drawn = maps(findings)
+    stopped = sum(words.status(trial).startswith("stopped") for trial in findings.trials)
+    subtitle = (
+        f"study {findings.study.name}",
+        words.dataset_name(findings),
+        words.count(len(best), "subject"),
+        f"tested on {words.listed(findings.stories.test)}",
+        words.count(len(findings.trials), "trial"),
+    )
+    return page.render(
+        title=f"{findings.study.name}: refining a speech model on brain activity",
+        subtitle=" \N{MIDDLE DOT} ".join(filter(None, subtitle)),
+        notes=[note for note in (words.data_note(findings), words.mismatch(findings)) if note],
+        light=_variables(pictures.LIGHT),
+        dark=_variables(pictures.DARK),
+        answer=words.answer(findings),
+        charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704  # made by matplotlib
+        repeats=any(map(math.isfinite, ceilings)),
+        improved=_share(before[paired], after[paired]),
+        paired=f"{int(paired.sum()):,}",
+        stopped=stopped,
+        validation=words.listed(findings.stories.validation),
+        scores=_scores(findings),
+        gains=_gains(findings),
+        maps=drawn,
+        best=(
+            f"Trial {winner.number} had the highest score on the validation stories, "
+            f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
+        ),
+        yaml=winner.configuration.as_yaml().rstrip(),
+        trials=[_trial(trial, winner) for trial in findings.trials],
+        facts=methods(findings),
+        footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
+    )
+
+
+def _trial(trial: Trial, winner: Trial) -> dict[str, Any]:
+    """Table 3: its row."""
+    chosen = trial.configuration
+    return {
+        "number": trial.number,
+        "roles": ["paper"] * (trial.number == 0) + ["best"] * (trial.number == winner.number),
+        "status": words.status(trial),
+        "history": chosen.history,
+        "unfrozen": words.unfrozen(chosen),
+        "layers": words.layers(chosen),
+        "rate": f"{chosen.encoder_lr:.2g}" if chosen.unfrozen else "\N{EN DASH}",
+        "penalty": f"{chosen.head_l2:.3g}",
+        "score": score(trial.best_score),
+    }
+
+
+def _scores(findings: Findings) -> list[dict[str, Any]]:
+    """Table 1: a row per subject, and their mean if there are several."""
+    rows, numbers = [], []
+    for subject, one in findings.best.items():
+        paper = findings.paper.get(subject)
+        values = [
+            brain_score(findings.ceiling(subject)),
+            one.scores["frozen"],
+            paper.scores["ridge"] if paper else math.nan,
+            paper.scores["head"] if paper else math.nan,
+            one.scores["ridge"],
+            one.scores["head"],
+        ]
+        numbers.append(values)
+        rows.append({"name": subject, "mean": False, "cells": _cells(values, paper is not None)})
+    if len(rows) > 1:
+        # the mean over some of the subjects beside the mean over all would invite a false comparison
+        whole = [float(np.mean(column)) for column in np.array(numbers).T]
+        everyone = set(findings.best) <= set(findings.paper)
+        rows.append({"name": "Mean", "mean": True, "cells": _cells(whole, everyone)})
+    return rows
+
+
+def _cells(values: list[float], paper: bool) -> list[dict[str, Any]]:
+    top, frozen, *papers, ridge, head = values
+    known = math.isfinite(top)
+
+    def cell(text: str, missing: bool = False, span: int = 1) -> dict[str, Any]:
+        return {"text": text, "missing": missing, "span": span}
+
+    shares = (
+        [cell(percent(frozen, top)), cell(percent(ridge, top))] if known else [cell("no repeats", True, 2)]
+    )
+    return [
+        cell(score(top)) if known else cell("no repeats", True),
+        cell(score(frozen)),
+        *([cell(score(value)) for value in papers] if paper else [cell("not refined", True, 2)]),
+        cell(score(ridge)),
+        cell(score(head)),
+        *shares,
+    ]
+
+
+def _gains(findings: Findings) -> list[dict[str, Any]]:
+    """Table 2: a row per subject and configuration."""
+    return [
+        {"name": subject, "role": role, "cells": _gain_cells(found[subject])}
+        for subject in findings.best
+        for role, found in (("paper", findings.paper), ("best", findings.best))
+        if subject in found
+    ]
+
+
+def _gain_cells(one: Evaluation) -> list[str]:
+    gains = [
+        text for gain in (one.gain_ridge, one.gain_head) for text in (signed(gain.gain), words.p_value(gain))
+    ]
+    return [score(one.scores["frozen"]), *gains, str(one.gain_ridge.blocks), str(one.volumes)]
+
+
+def _share(before: NDArray[np.float64], after: NDArray[np.float64]) -> str:
+    return f"{100 * np.mean(after > before):.0f}%" if len(before) else "None"
+
+
+def _variables(colours: Mapping[str, str]) -> str:
+    return " ".join(f"--{role}: {colour};" for role, colour in colours.items())

@@ -1,0 +1,49 @@
+"""A study's report: its refined encoders tested once, and one page about it."""
+
+from pathlib import Path
+
+from wav2bold.config import Study, write_whole
+from wav2bold.errors import DataError
+from wav2bold.progress import Progress, silent
+from wav2bold.tuning.findings import Findings, find
+from wav2bold.tuning.page import render
+from wav2bold.tuning.tracking import Tracker
+
+
+def report(
+    study: Study,
+    out: Path,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+) -> Findings:
+    """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
+
+    The scores and the page are also logged under the sweep's run in MLflow.
+    Raises DataError if nothing is refined or `out` is a folder, TrackingError if there is no sweep.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise DataError(f"{out}: is a folder", "give a file, such as report.html")
+    findings = find(study, address, cpus, progress)
+    progress("drawing the page", 0, 0)
+    write_whole(out, render(findings))
+    tracker = Tracker(study)
+    tracker.metrics(findings.sweep, scores_by_name(findings), step=0)
+    tracker.artifact(findings.sweep, out)
+    return findings
+
+
+def scores_by_name(findings: Findings) -> dict[str, float]:
+    """Scores, gains and p values by their names in MLflow: `test.best.sub-001.gain_ridge`."""
+    metrics: dict[str, float] = {}
+    for kind, evaluations in (("best", findings.best), ("paper", findings.paper)):
+        for subject, one in evaluations.items():
+            numbers = one.scores | {
+                "gain_ridge": one.gain_ridge.gain,
+                "p_ridge": one.gain_ridge.p,
+                "gain_head": one.gain_head.gain,
+                "p_head": one.gain_head.p,
+            }
+            metrics |= {f"test.{kind}.{subject}.{name}": value for name, value in numbers.items()}
+    return metrics

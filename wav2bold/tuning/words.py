@@ -1,0 +1,212 @@
+"""The report's sentences, made from the numbers."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from wav2bold.config import Configuration, ParameterType
+from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.evaluate import Evaluation
+from wav2bold.trainables.scores import Gain, brain_score
+from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.tracking import Trial
+
+MINUS = "\N{MINUS SIGN}"
+SURE = 0.05
+KINDS: Mapping[ParameterType, str] = {
+    "conv": "convolutions",
+    "projection": "feature projection",
+    "positional": "positional convolution",
+    "attention": "attention",
+    "feed_forward": "feed-forward",
+    "layer_norm": "layer norms",
+    "bias": "biases",
+}
+STATES = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "interrupted", "RUNNING": "running"}
+
+
+def score(value: float) -> str:
+    """A correlation, to three decimals; an en dash where there is none."""
+    return f"{value:.3f}".replace("-", MINUS) if math.isfinite(value) else "\N{EN DASH}"
+
+
+def signed(value: float) -> str:
+    """A difference, with its sign."""
+    return f"{value:+.3f}".replace("-", MINUS) if math.isfinite(value) else "\N{EN DASH}"
+
+
+def p_value(gain: Gain) -> str:
+    """A p value: never 0, never more digits than it has."""
+    if not math.isfinite(gain.p):
+        return "\N{EN DASH}"
+    return "< 0.001" if gain.p < 0.001 else f"{gain.p:.3f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share of the noise ceiling; words where there is none."""
+    if not (math.isfinite(part) and math.isfinite(whole) and whole > 0):
+        return "no repeats" if not math.isfinite(whole) else "\N{EN DASH}"
+    return f"{100 * part / whole:.0f}%".replace("-", MINUS)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Mean of the finite ones; NaN if there is none."""
+    return brain_score(np.asarray(values, np.float64))
+
+
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def answer(findings: Findings) -> list[str]:
+    """What came out, one sentence each."""
+    best = list(findings.best.values())
+    before, after = mean([one.scores["frozen"] for one in best]), mean([one.scores["ridge"] for one in best])
+    gain = mean([one.gain_ridge.gain for one in best])
+    verb = "raised" if gain > 0 else "lowered" if gain < 0 else "did not change"
+    whose = "the subject's" if len(best) == 1 else f"the {len(best)} subjects' mean"
+    story = _stories(findings.stories.test)
+    first = (
+        f"On the held-out {story}, refining the encoder {verb} {whose} brain score from {score(before)} to "
+        f"{score(after)} (gain {signed(gain)}), with a ridge fitted afresh on the refined encoder."
+    )
+    said = [f"{first} {_certainty(best)}"]
+    ceilings = {one.subject: brain_score(findings.ceiling(one.subject)) for one in best}
+    known = [one for one in best if math.isfinite(ceilings[one.subject])]
+    if known:
+        top = mean(list(ceilings.values()))
+        shares = [percent(mean([one.scores[name] for one in known]), top) for name in ("frozen", "ridge")]
+        where = "" if len(known) == len(best) else f", in the {count(len(known), 'subject')} that have one"
+        said.append(
+            f"The noise ceiling is {score(top)} on average: the score went from {shares[0]} to "
+            f"{shares[1]} of it{where}."
+        )
+    heads = mean([one.gain_head.gain for one in best])
+    said.append(
+        f"With the head that was trained together with the encoder, in place of the fresh ridge, the gain is "
+        f"{signed(heads)}."
+    )
+    if findings.winner.number == 0:
+        said.append("The best configuration is the paper's own, the first of the sweep.")
+    elif findings.paper:
+        gains = mean([one.gain_ridge.gain for one in findings.paper.values()])
+        said.append(
+            f"The paper's configuration gives {signed(gains)} in {count(len(findings.paper), 'subject')} "
+            "(fresh ridge)."
+        )
+    else:
+        said.append("The paper's configuration was not refined, so there is no comparison with it here.")
+    return said
+
+
+def data_note(findings: Findings) -> str:
+    """A warning if the recordings are simulated in whole or in part; else empty."""
+    name = " ".join((dataset_name(findings), findings.study.name)).lower()
+    if "semi-synthetic" in name or "semisynthetic" in name:
+        return (
+            "These recordings are semi-synthetic: real resting-state noise with a simulated response to "
+            "speech "
+            "added. No person heard these stories, and nothing here is a finding about the brain."
+        )
+    if "simulat" in name or "synthetic" in name:
+        return (
+            "These recordings are simulated: no person was scanned. The numbers show what the method does "
+            "where "
+            "the truth is known, and are no finding about the brain."
+        )
+    return ""
+
+
+def dataset_name(findings: Findings) -> str:
+    """What the recordings call themselves; empty if the card doesn't say."""
+    return str(getattr(findings.card, "name", ""))
+
+
+def mismatch(findings: Findings) -> str:
+    """A warning if the encoders were refined with another configuration than the sweep's best; else empty."""
+    digest = findings.winner.configuration.digest
+    origins = {subject: origin_of(one.folder) for subject, one in findings.best.items()}
+    other = [name for name, origin in origins.items() if origin and origin["configuration"] != digest]
+    if not other:
+        return ""
+    return (
+        f"The encoders of {listed(other)} were refined with another configuration than the best of the "
+        f"newest "
+        "sweep, which is the one shown under that name."
+    )
+
+
+def configuration(chosen: Configuration, tr_s: float) -> str:
+    """What a configuration does, in a sentence."""
+    heard = f"It hears {count(chosen.history, 'TR')} of audio ({chosen.history * tr_s:g} s)"
+    times = "" if chosen.head_l2 == 1 else f"{chosen.head_l2:.3g} times "
+    penalty = f"the head's penalty is {times}the cross-validated one"
+    if not chosen.unfrozen:
+        return f"{heard} and refines no part of the encoder: only the head is fitted; {penalty}."
+    return (
+        f"{heard} and refines {unfrozen(chosen)}, {layers(chosen)}, for {count(chosen.epochs, 'epoch')} "
+        f"with a "
+        f"learning rate of {chosen.encoder_lr:.2g}; {penalty}."
+    )
+
+
+def unfrozen(chosen: Configuration) -> str:
+    """The parameter types that are trained."""
+    return listed([KINDS[kind] for kind in chosen.unfrozen]) or "head alone"
+
+
+def layers(chosen: Configuration) -> str:
+    """Which layers of them; `layers 1 to 3` for each type by itself where they differ."""
+    ranges = {
+        kind: span
+        for kind, span in chosen.unfrozen.items()
+        if kind not in ("conv", "projection", "positional")
+    }
+    if not ranges:
+        return "\N{EN DASH}"
+    words = {kind: "all layers" if span is None else _span(*span) for kind, span in ranges.items()}
+    if len(set(words.values())) == 1:
+        return next(iter(words.values()))
+    return ", ".join(f"{KINDS[kind]}: {span}" for kind, span in words.items())
+
+
+def status(trial: Trial) -> str:
+    """How a trial ended, in words."""
+    planned = trial.configuration.epochs if trial.configuration.unfrozen else 0
+    if trial.status == "FINISHED" and len(trial.scores) == 1 <= planned:
+        return "stopped after stage 1"
+    if trial.status == "FINISHED" and len(trial.scores) <= planned:
+        return f"stopped early ({len(trial.scores) - 1} of {planned})"
+    return STATES.get(trial.status, trial.status.lower())
+
+
+def _certainty(best: Sequence[Evaluation]) -> str:
+    """In how many subjects the score rose, and in how many by more than chance explains."""
+    sure = [one.gain_ridge.gain > 0 and one.gain_ridge.p < SURE for one in best]
+    if len(best) == 1:
+        p = p_value(best[0].gain_ridge)
+        p = p if p.startswith("<") else f"= {p}"
+        return f"Chance {'does not explain' if sure[0] else 'can explain'} that (p {p}, one-sided)."
+    rose = sum(one.gain_ridge.gain > 0 for one in best)
+    return (
+        f"The score rose in {rose} of {count(len(best), 'subject')}, and in {sum(sure)} of {len(best)} by "
+        f"more than "
+        f"chance explains (p < {SURE:g}, one-sided, each subject by itself)."
+    )
+
+
+def _stories(names: Sequence[str]) -> str:
+    return ("story " if len(names) == 1 else "stories ") + listed(names)
+
+
+def count(number: int, word: str) -> str:
+    """1 story, 2 stories."""
+    if number == 1:
+        return f"1 {word}"
+    return f"{number} {word[:-1]}ies" if word.endswith("y") else f"{number} {word}s"
+
+
+def _span(first: int, last: int) -> str:
+    return f"layer {first}" if first == last else f"layers {first} to {last}"
