@@ -113,7 +113,7 @@ class Configuration(Options):
     every layer. An empty mapping fits the head alone."""
     head_l2: Annotated[float, Field(gt=0)] = 1.0
     """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
-    encoder_lr: Annotated[float, Field(gt=0, le=1)] = 3e-3
+    encoder_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """Learning rate of the encoder (AdamW), at its highest."""
     head_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """Learning rate of the head (AdamW), at its highest."""
@@ -202,7 +202,7 @@ class Space(Options):
     """Parameter types that may be unfrozen, each on its own."""
     head_l2: LogRange = LogRange(low=0.3, high=3.0)
     """Penalty on the head, as a multiple of the cross-validated one."""
-    encoder_lr: LogRange = LogRange(low=1e-3, high=1e-2)
+    encoder_lr: LogRange = LogRange(low=1e-5, high=1e-3)
     """Learning rate of the encoder."""
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ been written, and which targets vary in all of a subject's recordings. The secon
 missing or changed. The card, `dataset.json`, is written last.
 """
 
+import json
 import logging
 import pickle
 from collections import defaultdict
@@ -212,6 +213,7 @@ def _card(
         subjects={name: SubjectCard(int(keep.sum()), heard[name]) for name, keep in kept.items()},
         stories={name: StoryCard(scan.seconds, scan.digest) for name, scan in stories.items()},
         cleaning=cleaning.model_dump(mode="json"),
+        name=_name(recordings),
         inputs=inputs,
         libraries={name: _version(name) for name in LIBRARIES},
         digest=content_digest(
@@ -226,6 +228,15 @@ def _has_card(out: Path, card: DatasetCard) -> bool:
         return open_shards(out).card.digest == card.digest
     except DataError:
         return False
+
+
+def _name(recordings: Path) -> str:
+    """What the recordings call themselves in BIDS' own `dataset_description.json`; "" if they don't."""
+    try:
+        said = json.loads((recordings / "dataset_description.json").read_text(encoding="utf-8"))
+        return str(said.get("Name", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _version(library: str) -> str:

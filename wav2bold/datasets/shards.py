@@ -46,6 +46,7 @@ class StoryCard:
 class DatasetCard:
     """What the shards hold and what they were made from.
 
+    name: what the recordings call themselves, "" if they don't.
     cleaning: the options of `config.Cleaning`.
     inputs: digest of every file read, by its path within the recordings.
     libraries: versions that wrote the shards; they are not part of the digest.
@@ -60,6 +61,7 @@ class DatasetCard:
     inputs: Mapping[str, str]
     libraries: Mapping[str, str]
     digest: str
+    name: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:

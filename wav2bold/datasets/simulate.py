@@ -12,7 +12,16 @@ from nilearn.glm.first_level import glover_hrf
 from numpy.typing import NDArray
 from transformers import Wav2Vec2Model
 
-from wav2bold.config import Search, Simulation, Split, Study, write_whole
+from wav2bold.config import (
+    Configuration,
+    LogRange,
+    Search,
+    Simulation,
+    Space,
+    Split,
+    Study,
+    write_whole,
+)
 from wav2bold.datasets.noise import resting_noise
 from wav2bold.datasets.spaces import Patch, fsaverage5_patch, mni_patch
 from wav2bold.datasets.speech import joined, synthesised
@@ -161,7 +170,10 @@ def _write(
         options=options.model_dump(mode="json"),
     )
     people = (*truth.subjects, *truth.null_subjects)
-    write_study_files(root, people, audio)
+    name = (
+        "Simulated listeners" if noise is None else "Semi-synthetic listeners: simulated signal, real noise"
+    )
+    write_study_files(root, people, audio, name)
     teacher = make_teacher(next(iter(audio.values())), options.seed)
     student = perturbed(teacher, options.perturbed, options.perturbed_layers, options.seed + 1)
     for folder, model in (("truth/teacher", teacher), ("encoder", student)):
@@ -252,5 +264,7 @@ def _suggested_study(truth: Truth) -> Study:
         split=Split(validation=(validation,), test=(test,)),
         subjects=truth.subjects,
         seed=truth.options["seed"],
-        search=Search(),
+        # a small encoder with random weights bears, and needs, larger steps than a pretrained one
+        configuration=Configuration(encoder_lr=3e-3),
+        search=Search(space=Space(encoder_lr=LogRange(low=1e-3, high=1e-2))),
     )

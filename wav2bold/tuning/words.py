@@ -121,7 +121,7 @@ def data_note(findings: Findings) -> str:
 
 def dataset_name(findings: Findings) -> str:
     """What the recordings call themselves; empty if the card doesn't say."""
-    return str(getattr(findings.card, "name", ""))
+    return findings.card.name
 
 
 def mismatch(findings: Findings) -> str:
