@@ -25,8 +25,8 @@ def test_surfaces_hold_the_given_values_and_zeros_elsewhere(tmp_path: Path) -> N
     y = recorded()
     files = write_run(tmp_path, "sub-001", "ferry", None, SURFACE, y, TR_S, 9.0, 300.0)
     assert [path.relative_to(tmp_path).as_posix() for path in files] == [
-        "sub-001/func/sub-001_task-ferry_space-fsaverage5_hemi-L_bold.func.gii",
-        "sub-001/func/sub-001_task-ferry_space-fsaverage5_hemi-R_bold.func.gii",
+        "sub-001/func/sub-001_task-ferry_hemi-L_space-fsaverage5_bold.func.gii",
+        "sub-001/func/sub-001_task-ferry_hemi-R_space-fsaverage5_bold.func.gii",
     ]
     left, right = (nib.load(path).agg_data("time series").T for path in files)
     brain = np.concatenate([left, right], axis=1)
@@ -117,3 +117,20 @@ def test_the_bids_layout_finds_what_was_written(tmp_path: Path, patch: object) -
     ]
     assert {(run.tr_s, run.onset_s, run.space) for run in runs} == {(TR_S, 9.0, patch.space)}
     assert {run.audio for run in runs} == {tmp_path / "stimuli" / f"{s}.wav" for s in ("ferry", "bakery")}
+
+
+def test_the_bids_layout_takes_a_hemisphere_before_or_behind_its_space(tmp_path: Path) -> None:
+    """Older fMRIPreps, and other tools, write `space` first; the standard's order is `hemi` first."""
+    write_study_files(tmp_path, ["sub-001"], {"ferry": np.zeros(1_600, np.float32)})
+    written = write_run(tmp_path, "sub-001", "ferry", None, SURFACE, recorded(), TR_S, 9.0, 300.0)
+    (run,) = find_runs(tmp_path)
+    assert run.bold == written
+    renamed = []
+    for path in sorted((tmp_path / "sub-001").rglob("*hemi-*")):
+        side = "L" if "hemi-L" in path.name else "R"
+        name = path.name.replace(f"_hemi-{side}_space-fsaverage5", f"_space-fsaverage5_hemi-{side}")
+        assert name != path.name
+        renamed.append(path.rename(path.with_name(name)))
+    (run,) = find_runs(tmp_path)
+    assert run.bold == tuple(path for path in renamed if path.name.endswith(".gii"))
+    assert (run.tr_s, run.space) == (TR_S, "fsaverage5")

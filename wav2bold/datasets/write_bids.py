@@ -91,7 +91,7 @@ def _write_surfaces(
             )
             for volume in values
         ]
-        files.append(folder / f"{stem}_space-{patch.space}_hemi-{letter}_bold.func.gii")
+        files.append(folder / f"{stem}_hemi-{letter}_space-{patch.space}_bold.func.gii")
         gifti.GiftiImage(meta=gifti.GiftiMetaData(meta), darrays=arrays).to_filename(files[-1])
     return tuple(files)
 
