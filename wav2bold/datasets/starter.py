@@ -1,5 +1,6 @@
 """The study file that a user begins from."""
 
+import re
 from pathlib import Path
 
 from wav2bold.config import Cleaning, Split, Study
@@ -50,7 +51,7 @@ def begin_study(recordings: Path, shards: Path, card: DatasetCard) -> Path:
             )
         *_, validation, test = sorted(card.stories)
         study = Study(
-            name=shards.resolve().parent.name or "study",
+            name=re.sub(r"[^A-Za-z0-9_.-]+", "-", path.parent.name).strip("_.-") or "study",
             shards=shards,
             encoder="facebook/wav2vec2-base",
             split=Split(validation=(validation,), test=(test,)),
