@@ -1,5 +1,6 @@
 """The door: parse, call, show. No logic."""
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -32,6 +33,10 @@ app = typer.Typer(
 )
 
 DEFAULTS = Simulation()
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # our own bars tell; loading a small file needs none
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # recordings of people: nothing is told to anybody
+}
 StudyFile = Annotated[
     Path, typer.Argument(help="The study file, such as prepare writes.", show_default=False)
 ]
@@ -222,6 +227,8 @@ def options() -> None:
 def main() -> None:
     """Run the command. Exit codes: 0 done, 1 some runs failed, 2 a mistake of the user's, 70 our bug, 130
     interrupted."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         app(standalone_mode=False)
         code = 0

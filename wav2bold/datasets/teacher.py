@@ -144,4 +144,4 @@ def _initial(name: str, parameter: Tensor, random: torch.Generator) -> Tensor:
         return noise
     gain = 2.0 if "feed_forward" in name else 1.0
     fan_in = parameter[0].numel()
-    return gain * noise / fan_in**0.5
+    return torch.mul(noise, gain / fan_in**0.5)

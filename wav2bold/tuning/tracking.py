@@ -1,5 +1,6 @@
 """What is remembered, in MLflow: the only place that knows it."""
 
+import logging
 import math
 import os
 import re
@@ -17,7 +18,6 @@ from mlflow.exceptions import MlflowException
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
-from wav2bold.trainables.refine import Report
 
 KIND = "wav2bold.kind"
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
@@ -29,6 +29,7 @@ class Trial:
 
     number: its place in the sweep, 0 is the paper's configuration.  scores: brain score by epoch on
     the validation stories.  best_score: the highest of them.  status: as MLflow says.
+    seconds: the trial's own work, up to its last epoch.
     """
 
     run_id: str
@@ -55,6 +56,8 @@ class Tracker:
 
     def __init__(self, study: Study) -> None:
         """Raises TrackingError if the store can't be reached."""
+        for chatty in ("mlflow.store.db.utils", "alembic"):  # "Creating initial MLflow database tables..."
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         self.uri = tracking_uri(study)
         self._local = self.uri.startswith("sqlite:")
         if self._local:
@@ -142,7 +145,6 @@ class Tracker:
     def _trial(self, run: Run) -> Trial:
         history = self._client.get_metric_history(run.info.run_id, "score")
         scores = tuple(metric.value for metric in sorted(history, key=lambda metric: metric.step))
-        ended = run.info.end_time or int(time.time() * 1000)
         return Trial(
             run_id=run.info.run_id,
             number=int(run.data.params["number"]),
@@ -152,7 +154,7 @@ class Tracker:
             ),
             scores=scores,
             best_score=max(scores, default=float("nan")),
-            seconds=(ended - run.info.start_time) / 1000,
+            seconds=run.data.metrics.get("seconds", float("nan")),
         )
 
     def _search(self, query: str, limit: int | None = None) -> list[Run]:
@@ -179,11 +181,6 @@ class Tracker:
             found = self._client.get_experiment_by_name(self._name)
         assert found is not None, f"experiment {self._name} vanished"
         return found
-
-
-def report_metrics(report: Report) -> dict[str, float]:
-    """The numbers of an epoch that MLflow keeps."""
-    return {"score": report.score, "loss": report.loss, "seconds": report.seconds}
 
 
 def flat(data: Mapping[str, Any]) -> dict[str, Any]:
