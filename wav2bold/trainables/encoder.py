@@ -6,15 +6,21 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoFeatureExtractor, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from wav2bold.config import LayerRange, ParameterType
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.errors import EncoderError
+
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError, StrictDataclassError)
+"""What transformers, and what it reads with, raise on files that are absent, damaged or something else."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +76,41 @@ def load_encoder(name: str) -> Encoder:
 
     Raises EncoderError if it isn't there, isn't a wav2vec2, or hears another sampling rate.
     """
+    if Path(name).is_absolute() and not Path(name).is_dir():
+        raise EncoderError(f"encoder {name}: no such folder", "give a folder that save_pretrained wrote")
     try:
         config = AutoConfig.from_pretrained(name)
         if config.model_type != "wav2vec2":
             raise EncoderError(f"{name}: a {config.model_type}, not a wav2vec2", "give a wav2vec2 encoder")
-        loaded: Any = Wav2Vec2Model.from_pretrained(name, output_loading_info=True)
+        loaded: Any = Wav2Vec2Model.from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True
+        )
         extractor = AutoFeatureExtractor.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise EncoderError(
-            f"encoder {name} can't be loaded ({reason.rstrip('.')[:160]})",
+            f"encoder {name} can't be loaded ({reason[:160].rstrip('. ')})",
             "give a folder that save_pretrained wrote, with config.json, weights and "
             "preprocessor_config.json, or a hub name where the hub can be reached",
         ) from None
     model: Wav2Vec2Model = loaded[0]
-    loading: dict[str, set[str]] = loaded[1]
-    absent = [key for key in loading["missing_keys"] if "masked_spec_embed" not in key]
+    loading: dict[str, Any] = loaded[1]
+    absent = sorted(key for key in loading["missing_keys"] if "masked_spec_embed" not in key)
     if absent:
         raise EncoderError(f"{name}: its weights lack {absent[0]}", "download the encoder again")
+    if loading["mismatched_keys"]:
+        key, stored, wanted = min(loading["mismatched_keys"], key=str)
+        raise EncoderError(
+            f"{name}: {key} is {_times(stored)}, config.json asks for {_times(wanted)}",
+            "download the encoder again",
+        )
+    if config.add_adapter:
+        raise EncoderError(f"{name}: has an adapter on top, which is not refined", "set add_adapter to false")
+    if not isinstance(extractor, Wav2Vec2FeatureExtractor):
+        raise EncoderError(
+            f"{name}: its preprocessor_config.json is of a {type(extractor).__name__}",
+            "give that of a Wav2Vec2FeatureExtractor",
+        )
     if extractor.sampling_rate != SAMPLE_RATE_HZ:
         raise EncoderError(
             f"{name}: hears {extractor.sampling_rate} Hz, the shards hold {SAMPLE_RATE_HZ} Hz",
@@ -95,6 +118,10 @@ def load_encoder(name: str) -> Encoder:
         )
     model.eval().requires_grad_(False)
     return Encoder(name, model, extractor, digest_of(model, extractor))
+
+
+def _times(shape: Iterable[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def digest_of(model: Wav2Vec2Model, extractor: Wav2Vec2FeatureExtractor) -> str:
