@@ -13,7 +13,7 @@ def pearson(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray
     NaN where either is constant: a constant target has no correlation. Rows in which the measured
     value is NaN are left out, target by target.
     """
-    return np.asarray(np.nanmean(_products(y, predicted), axis=0))
+    return _mean(_products(y, predicted), axis=0)
 
 
 def brain_score(scores: NDArray[np.float64]) -> float:
@@ -47,9 +47,12 @@ def paired_gain(
     independent. Targets are not independent, so they are averaged first: r is the mean over time of
     z(y) z(predicted), every block has its share of the difference, and the shares' signs are
     exchangeable if nothing changed. One-sided sign-flip test, exact up to 2^16 assignments, else
-    65,536 random ones (Winkler et al. 2014).
+    65,536 random ones (Winkler et al. 2014). Gain and p are NaN where no target has a correlation.
     """
-    share = np.nanmean(_products(y, after) - _products(y, before), axis=1)
+    share = _mean(_products(y, after) - _products(y, before), axis=1)
+    share = share[np.isfinite(share)]
+    if not len(share):
+        return Gain(float("nan"), float("nan"), 0)
     blocks = [part.sum() / len(share) for part in np.array_split(share, max(len(share) // block, 2))]
     result = stats.permutation_test(
         (np.array(blocks),),
@@ -72,8 +75,15 @@ def _products(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArr
 
 
 def _z(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    centred = values - np.nanmean(values, axis=0)
-    sd = np.sqrt(np.nanmean(centred**2, axis=0))
+    centred = values - _mean(values, axis=0)
+    sd = np.sqrt(_mean(centred**2, axis=0))
     # rounding leaves a constant target with a spread near 1e-16 of its value
-    constant = sd <= 1e-10 * np.nanmax(np.abs(values), axis=0)
+    constant = sd <= 1e-10 * np.fmax.reduce(np.abs(values), axis=0)
     return np.asarray(centred / np.where(constant, np.nan, sd))
+
+
+def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Mean over what is a number; NaN, without numpy's warning, where nothing is."""
+    there = np.isfinite(values)
+    count = there.sum(axis=axis)
+    return np.asarray(np.where(there, values, 0).sum(axis=axis) / np.where(count > 0, count, np.nan))
