@@ -43,14 +43,17 @@ class ActivationStore:
             if found is not None:
                 return found
             partial = path.with_name(f".{key}.{os.getpid()}.partial")
-            written = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-            row = 0
-            for piece in compute():
-                written[row : row + len(piece)] = piece
-                row += len(piece)
-            assert row == shape[0], f"{row} rows computed for {address}, {shape[0]} expected"
-            written.flush()
-            partial.replace(path)
+            try:
+                written = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+                row = 0
+                for piece in compute():
+                    written[row : row + len(piece)] = piece
+                    row += len(piece)
+                assert row == shape[0], f"{row} rows computed for {address}, {shape[0]} expected"
+                written.flush()
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
         mapped = _mapped(path, shape)
         assert mapped is not None, f"{path} vanished while it was opened"
         return mapped
