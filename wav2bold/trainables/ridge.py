@@ -48,7 +48,9 @@ def fit_head(
     """
     mean = features.mean(0)
     sd = features.std(0)
-    sd = np.where(sd > 1e-6 * np.abs(mean).max(initial=1e-6), sd, 1.0).astype(np.float32)
+    # a constant is left with rounding noise of its own size, also once its drift was removed
+    varies = sd > 1e-6 * np.abs(mean) + 1e-5 * sd.max()
+    sd = np.where(varies, sd, 1.0).astype(np.float32)
     standard = ((features - mean) / sd).astype(np.float64)
     targets = y.shape[1]
     weight = np.zeros((features.shape[1], targets), np.float32)
