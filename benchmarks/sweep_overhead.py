@@ -50,7 +50,7 @@ def measured(study: Study, repeat: int) -> float:
     parent = tracker.begin("sweep", f"overhead {repeat}", study, open_shards(study.shards).card)
     ends: list[float] = []
 
-    def watch(what: str, done: int, total: int) -> None:
+    def watch(what: str, _done: int, _total: int) -> None:
         if what.endswith("done"):
             ends.append(time.monotonic())
 

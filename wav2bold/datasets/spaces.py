@@ -1,7 +1,7 @@
 """Where the simulated brain's targets lie: patches of a surface or of a grid of voxels.
 
 Hearing targets spread over both superior temporal gyri from Heschl's gyrus, silent ones over both
-occipital poles. Landmarks are MNI152 coordinates in millimetres; fsaverage's own (MNI305) differ
+hand areas. Landmarks are MNI152 coordinates in millimetres; fsaverage's own (MNI305) differ
 by a few, which is no more than a landmark is sure to.
 """
 
@@ -21,7 +21,8 @@ SUPERIOR_TEMPORAL = np.array(
     [[-45, -22, 9], [-52, -20, 7], [-60, -34, 13], [-63, -24, 7], [-62, -14, 2], [-58, -4, -4], [-55, 4, -9]]
 )
 """Left Heschl's gyrus, then along the crown of the gyrus from behind to before it."""
-OCCIPITAL_POLE = np.array([[-12, -97, 0]])
+HAND_AREA = np.array([[-40, -24, 56]])
+"""Left hand area of the sensorimotor cortex, seen from the side."""
 VOXEL_MM = 6.0
 VOXELS = (27, 32, 24)
 FIRST_VOXEL_MM = (-78.0, -108.0, -54.0)
@@ -75,7 +76,7 @@ def fsaverage5_patch(hearing: int, silent: int) -> Patch:
         surface = mesh[name]
         distances = [
             _along_surface(surface.coordinates, surface.faces, landmarks * np.array([mirror, 1, 1]))
-            for landmarks in (SUPERIOR_TEMPORAL, OCCIPITAL_POLE)
+            for landmarks in (SUPERIOR_TEMPORAL, HAND_AREA)
         ]
         sides.append((vertices + np.arange(len(distances[0])), distances[0], distances[1]))
         vertices += len(distances[0])
@@ -96,7 +97,7 @@ def mni_patch(hearing: int, silent: int) -> Patch:
         places = np.flatnonzero(centres[:, 0] * mirror < 0)  # x = 0 belongs to neither
         speech, vision = (
             _through_space(centres[places], landmarks * np.array([mirror, 1, 1]))
-            for landmarks in (SUPERIOR_TEMPORAL, OCCIPITAL_POLE)
+            for landmarks in (SUPERIOR_TEMPORAL, HAND_AREA)
         )
         sides.append((places, speech, vision))
     index, hears = _chosen(sides, hearing, silent)
