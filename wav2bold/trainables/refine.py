@@ -118,6 +118,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: warmup_cosine(step, configuration.warmup_steps, steps)
     )
+    measured = int(np.isfinite(material.train.y).sum())
     for epoch in range(1, configuration.epochs + 1):
         order = np.random.default_rng([seed, epoch]).permutation(len(material.train))
         losses = []
@@ -126,7 +127,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
             features_BP = followed.removed(rows, train.pooled(model, train.below(rows)))
             loss = tuned.loss(features_BP, torch.from_numpy(material.train.y[rows]))
             optimiser.zero_grad()
-            (loss + tuned.penalty() / len(order)).backward()
+            (loss + tuned.penalty() / measured).backward()
             torch.nn.utils.clip_grad_norm_([*unfrozen, *tuned.parameters], configuration.clip)
             optimiser.step()
             schedule.step()
@@ -172,8 +173,8 @@ class _TorchHead:
         return (error_BV**2).sum() / measured.sum()
 
     def penalty(self) -> Tensor:
-        """Mean over targets of alpha * |w|^2: over N windows it is stage 1's own penalty."""
-        return (self._alpha * (self._weight**2).sum(0)).mean()
+        """Sum over targets of alpha * |w|^2: over the measured values it is stage 1's own penalty."""
+        return (self._alpha * (self._weight**2).sum(0)).sum()
 
     def head(self) -> Head:
         """The head as it is now."""
