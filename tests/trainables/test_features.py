@@ -1,0 +1,176 @@
+"""What the head reads is the model's own output averaged over TRs, by whichever way it was computed."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from listeners import RATE_HZ, InMemory, in_memory, save_small_wav2vec2, speech, volumes
+from transformers import AutoFeatureExtractor, Wav2Vec2Model
+
+from wav2bold.datasets.windows import Windows, windows
+from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.encoder import Boundary, Encoder, load_encoder
+from wav2bold.trainables.features import Hearing, pooling
+
+SECONDS = 12.0
+HISTORY = 3
+BOUNDARIES = [Boundary("audio"), Boundary("conv"), *(Boundary("layer", n) for n in range(4))]
+SOUNDS = {"ferry": speech(SECONDS, 1), "bakery": speech(SECONDS, 2)}
+FAMILIES = [("base", True), ("base", False), ("large", True), ("large", False)]
+
+
+@pytest.fixture(
+    scope="module", params=FAMILIES, ids=lambda kind: f"{kind[0]}-{'normalized' if kind[1] else 'raw'}"
+)
+def encoder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return load_encoder(str(save_small_wav2vec2(tmp_path_factory.mktemp("encoder"), *request.param)))
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    encoder = load_encoder(str(save_small_wav2vec2(tmp_path_factory.mktemp("encoder"), "large", False)))
+    assert encoder.convolution_is_local
+    return encoder
+
+
+def listeners(tr_s: float = 1.0, onset_s: float = 0.0, count: int = 16) -> InMemory:
+    bold = {("sub-001", story): volumes(np.zeros((count, 1)), tr_s, onset_s) for story in SOUNDS}
+    bold |= {("sub-002", story): volumes(np.zeros((count - 5, 1)), tr_s, onset_s) for story in SOUNDS}
+    return in_memory(dict.fromkeys(SOUNDS, SECONDS), bold, tr_s, SOUNDS)
+
+
+def hearing(
+    encoder: Encoder,
+    folder: Path,
+    boundary: Boundary,
+    tr_s: float = 1.0,
+    onset_s: float = 0.0,
+    history: int = HISTORY,
+    subjects: tuple[str, ...] = ("sub-001",),
+) -> Hearing:
+    shards = listeners(tr_s, onset_s)
+    some = windows(shards, subjects, list(SOUNDS), HISTORY)
+    return Hearing(encoder, shards, ActivationStore(folder), some, history, boundary)
+
+
+def transformers_own(
+    encoder: Encoder, some: Windows, tr_s: float = 1.0, history: int = HISTORY
+) -> np.ndarray:
+    """(N, n * D) by transformers alone: cut, normalise, forward, average the frames of every TR."""
+    extractor = AutoFeatureExtractor.from_pretrained(encoder.name)
+    model = Wav2Vec2Model.from_pretrained(encoder.name).eval()
+    length = round(history * tr_s * RATE_HZ)
+    pooled = []
+    for story, stop in zip(some.story, some.stop, strict=True):
+        audio = SOUNDS[str(story)][stop - length : stop]
+        inputs = extractor(audio, sampling_rate=RATE_HZ, return_tensors="pt").input_values
+        with torch.no_grad():
+            hidden = model(inputs).last_hidden_state[0].numpy()
+        middle_s = (320 * np.arange(len(hidden)) + 200) / RATE_HZ
+        pooled.append(
+            [hidden[(middle_s >= n * tr_s) & (middle_s < (n + 1) * tr_s)].mean(0) for n in range(history)]
+        )
+    return np.array(pooled).reshape(len(some), -1)
+
+
+# Pooling
+
+
+@given(tr_ms=st.integers(300, 3000), history=st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_a_frame_is_averaged_in_the_tr_of_its_middle(
+    tr_ms: int,
+    history: int,
+) -> None:
+    class Base:
+        stride, receptive_field = 320, 400
+
+    samples = round(Fraction(history * tr_ms * 16))
+    frames = (samples - 400) // 320 + 1
+    pool = pooling(Base(), frames, history, tr_ms / 1000).numpy()  # type: ignore[arg-type]
+    assert pool.shape == (history, frames)
+    np.testing.assert_allclose(pool.sum(1), 1, atol=1e-5)
+    assert ((pool > 0).sum(0) == 1).all()  # every frame once
+    for row in pool:
+        assert len(set(row[row > 0])) == 1  # all frames of a TR alike
+    edges = [Fraction(200 + 320 * frame, 16 * tr_ms) for frame in range(frames)]
+    away = [abs(edge - round(edge)) for edge in edges]
+    clear = [frame for frame in range(frames) if away[frame] > Fraction(1, 10**9)]
+    assert [int(pool[:, frame].argmax()) for frame in clear] == [int(edges[frame]) for frame in clear]
+
+
+# One output, many ways
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
+def test_features_are_transformers_own_whatever_is_stored(
+    encoder: Encoder, boundary: Boundary, tmp_path: Path
+) -> None:
+    heard = hearing(encoder, tmp_path, boundary)
+    truth = transformers_own(encoder, heard.windows)
+    assert truth.std() > 0.1
+    np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+    np.testing.assert_allclose(heard.all_pooled(encoder.model), truth, atol=1e-4)
+    rows = np.random.default_rng(0).permutation(len(heard.windows))[:5]
+    below = heard.below(rows)
+    with torch.no_grad():
+        np.testing.assert_allclose(heard.pooled(encoder.model, below).numpy(), truth[rows], atol=1e-4)
+
+
+@pytest.mark.parametrize(("tr_s", "onset_s"), [(1.0, 0.0), (1.0, 0.5), (1.0, 0.013), (0.735, 0.0)], ids=str)
+@pytest.mark.parametrize("boundary", [Boundary("conv"), Boundary("layer", 1)], ids=str)
+def test_slices_of_a_story_convolved_once_are_the_windows_convolved(
+    local: Encoder, boundary: Boundary, tr_s: float, onset_s: float, tmp_path: Path
+) -> None:
+    heard = hearing(local, tmp_path, boundary, tr_s, onset_s)
+    truth = transformers_own(local, heard.windows, tr_s)
+    np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+
+
+def test_a_story_is_convolved_once_for_all_histories_where_that_is_right(
+    local: Encoder, tmp_path: Path
+) -> None:
+    for history in (1, 2, 3):
+        assert len(hearing(local, tmp_path, Boundary("conv"), history=history).frozen_pooled)
+    shapes = sorted(np.load(path, mmap_mode="r").shape for path in tmp_path.rglob("*.npy"))
+    frames = local.frames(round(SECONDS * RATE_HZ))
+    assert shapes.count((frames, 12)) == len(SOUNDS)
+    assert len(shapes) == len(SOUNDS) * (1 + 3)  # and the pooled features of each history
+
+
+def test_what_one_subject_heard_is_read_by_another(
+    local: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = hearing(local, tmp_path, Boundary("layer", 1))
+    one.frozen_pooled, one.below(np.arange(3))
+    monkeypatch.setattr(local.model, "forward", None)
+    monkeypatch.setattr("wav2bold.trainables.features.convolved", None)
+    monkeypatch.setattr("wav2bold.trainables.features.prefix", None)
+    two = hearing(local, tmp_path, Boundary("layer", 1))
+    np.testing.assert_array_equal(two.frozen_pooled, one.frozen_pooled)
+    np.testing.assert_array_equal(two.below(np.arange(3)), one.below(np.arange(3)))
+
+
+def test_subjects_with_other_volumes_never_read_each_others_rows(local: Encoder, tmp_path: Path) -> None:
+    for subjects in (("sub-001",), ("sub-002",), ("sub-002", "sub-001")):
+        heard = hearing(local, tmp_path, Boundary("layer", 2), subjects=subjects)
+        truth = transformers_own(local, heard.windows)
+        np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+
+
+def test_another_encoder_in_the_same_store_is_not_mistaken(local: Encoder, tmp_path: Path) -> None:
+    other = load_encoder(str(save_small_wav2vec2(tmp_path / "other", "large", False, seed=1)))
+    for encoder in (local, other):
+        heard = hearing(encoder, tmp_path / "store", Boundary("layer", 1))
+        np.testing.assert_allclose(heard.frozen_pooled, transformers_own(encoder, heard.windows), atol=1e-4)
+
+
+def test_a_shorter_history_is_the_end_of_the_same_windows(encoder: Encoder, tmp_path: Path) -> None:
+    heard = hearing(encoder, tmp_path, Boundary("conv"), history=2)
+    np.testing.assert_allclose(
+        heard.frozen_pooled, transformers_own(encoder, heard.windows, history=2), atol=1e-4
+    )
