@@ -1,6 +1,7 @@
 """A refined encoder on disk: a Hugging Face folder with its head, scores and configuration."""
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from wav2bold.config import Configuration
@@ -61,29 +63,47 @@ def save_refined(
     refined.configuration.save(
         partial / "config.yaml", "The configuration that this encoder was refined with"
     )
-    epochs = [{"epoch": report.epoch, "loss": report.loss, "score": report.score} for report in reports]
+    epochs = [
+        {"epoch": report.epoch, "loss": _number(report.loss), "score": _number(report.score)}
+        for report in reports
+    ]
     text = json.dumps(
-        {"origin": origin, "epoch": refined.epoch, "score": refined.score, "epochs": epochs}, indent=1
+        {"origin": origin, "epoch": refined.epoch, "score": _number(refined.score), "epochs": epochs},
+        indent=1,
+        allow_nan=False,
     )
     (partial / ORIGIN).write_text(text, encoding="utf-8")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(old)  # removing it takes time, in which there would be neither
     partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _number(value: float) -> float | None:
+    """What JSON has for it: null for NaN."""
+    return value if math.isfinite(value) else None
 
 
 def origin_of(folder: Path) -> dict[str, Any] | None:
     """What the refined encoder in `folder` was made from; None if there is none."""
     try:
         origin: dict[str, Any] = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["origin"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return origin
 
 
 def load_refined(folder: Path) -> Kept:
-    """A refined encoder with its head. Raises DataError if the folder doesn't hold one."""
+    """A refined encoder with its head. Raises DataError if the folder doesn't hold one, or a damaged one."""
     origin = origin_of(folder)
     if origin is None:
         raise DataError(f"{folder}: holds no refined encoder", "run `wav2bold refine` first")
-    arrays: dict[str, NDArray[np.float32]] = load_file(folder / "head.safetensors")
-    return Kept(load_encoder(str(folder)), Head(**arrays), Configuration.load(folder / "config.yaml"), origin)
+    path = folder / "head.safetensors"
+    try:
+        arrays: dict[str, NDArray[np.float32]] = load_file(path)
+        head = Head(**arrays)
+    except (OSError, SafetensorError, TypeError) as error:
+        raise DataError(f"{path}: can't be read ({error})", "run `wav2bold refine` again") from None
+    return Kept(load_encoder(str(folder)), head, Configuration.load(folder / "config.yaml"), origin)
