@@ -20,7 +20,6 @@ from wav2bold.config import (
     Space,
     Split,
     Study,
-    write_whole,
 )
 from wav2bold.datasets.noise import resting_noise
 from wav2bold.datasets.spaces import Patch, fsaverage5_patch, mni_patch
@@ -28,10 +27,8 @@ from wav2bold.datasets.speech import joined, synthesised
 from wav2bold.datasets.teacher import extractor, hear, make_teacher, perturbed
 from wav2bold.datasets.write_bids import write_run, write_study_files
 from wav2bold.errors import DataError
+from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
-
-AR_COEFFICIENT = 0.4
-
 
 AR_COEFFICIENT = 0.4
 ONSET_TRS = 6
@@ -96,7 +93,8 @@ def simulate(
     if noise is not None:
         resting_noise(noise, _volumes(options), patch.size, options.seed)  # its mistakes come before any file
 
-    partial = out.with_name(f".{out.name}.partial")
+    place = out.resolve()  # "." has no name of its own
+    partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -104,9 +102,9 @@ def simulate(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
+    if place.exists():
+        place.rmdir()
+    partial.rename(place)
     return truth
 
 
