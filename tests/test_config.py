@@ -7,8 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wav2bold.config import PARAMETER_TYPES, Configuration, Study, nearest
+from wav2bold.config import PARAMETER_TYPES, Configuration, Study
 from wav2bold.errors import StudyError
+from wav2bold.options import nearest
 
 LEAST = """
 name: brains

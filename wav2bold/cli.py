@@ -10,8 +10,9 @@ import typer
 from pydantic import ValidationError
 
 from wav2bold import steps
-from wav2bold.config import Simulation, explain
+from wav2bold.config import Simulation
 from wav2bold.errors import RunsFailed, StudyError, UserError
+from wav2bold.options import explain, options_of
 from wav2bold.terminal import err, out, watching
 
 app = typer.Typer(
@@ -217,7 +218,7 @@ def demo(
 @app.command()
 def options() -> None:
     """Explain every option of the study file, with its unit and default."""
-    from wav2bold.config import Study, options_of
+    from wav2bold.config import Study
 
     for key, default, description in options_of(Study):
         out.print(f"[bold]{key}[/bold]" + (f" = {default}" if default else ""))

@@ -113,7 +113,7 @@ def _scores(findings: Findings) -> Table:
     story = ", ".join(findings.stories.test)
     table = Table(
         title=f"Brain score (mean r over targets) on the held-out story: {story}",
-        caption="paper's, best: a ridge fitted afresh on the refined encoder.  head: the head trained with it.\n"
+        caption="paper's, best: a ridge fitted afresh on the refined encoder; head: the trained one.\n"
         "gain: best less frozen; p: paired over blocks of 15 s, one-sided.",
         title_justify="left",
         caption_justify="left",

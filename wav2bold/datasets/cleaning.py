@@ -6,9 +6,10 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 from nilearn.signal import clean as nilearn_clean
 from numpy.typing import NDArray
 
-from wav2bold.config import Cleaning, nearest
+from wav2bold.config import Cleaning
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
+from wav2bold.options import nearest
 
 BLOCK = 8_192
 """Targets cleaned together, in float64: a mean of 10,000 costs float32 four of its seven digits."""

@@ -22,7 +22,7 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 
-from wav2bold.config import Cleaning, write_whole
+from wav2bold.config import Cleaning
 from wav2bold.datasets.agreement import check_clocks, kept_targets, sounds
 from wav2bold.datasets.jobs import run_job, story_job, targets_job
 from wav2bold.datasets.layouts.bids import find_runs
@@ -42,6 +42,7 @@ from wav2bold.datasets.shards import (
 )
 from wav2bold.datasets.writing import check_ours, claim, read_metadata, remove_others
 from wav2bold.errors import DataError, UserError
+from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
 
 LIBRARIES = ("wav2bold", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from wav2bold.config import Split, nearest
+from wav2bold.config import Split
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import StudyError
+from wav2bold.options import nearest
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from wav2bold.config import Study, write_whole
+from wav2bold.config import Study
 from wav2bold.errors import DataError
+from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
 from wav2bold.tuning.findings import Findings, find
 from wav2bold.tuning.page import render
