@@ -90,6 +90,12 @@ def test_a_slice_is_as_long_as_the_history_or_refused(time_s: float, tr_s: float
     assert abs((part.stop - part.start) / RATE_HZ - history * tr_s) <= 0.5 / RATE_HZ
 
 
+@pytest.mark.parametrize(("missing", "kept"), [(0, [4, 5, 6]), (1, [4, 5])])
+def test_a_volume_counts_if_the_story_lasts_to_its_very_sample(missing: int, kept: list[int]) -> None:
+    shards = one_story(1500, 0, 9 * RATE_HZ - missing, 10)
+    assert windows(shards, ["sub-001"], ["ferry"], 4).y[:, 0].tolist() == kept
+
+
 def test_a_time_that_lacks_rounding_only_counts_as_its_sample() -> None:
     assert window_stop(4.4999999999) == window_stop(4.5) == 72_000
     assert window_stop(4.49999) == 71_999
