@@ -77,7 +77,8 @@ def test_windows_keep_step_with_the_scanner_for_an_hour(tr_ms: int, onset_ms: in
     assert set(np.diff(stops)) <= {floor(tr_ms * 16), floor(tr_ms * 16) + 1}
 
 
-@given(time_s=st.floats(0, 4000), tr_s=st.floats(0.3, 3.0), history=HISTORY)
+# refining, in the same process, flushes denormals, of which hypothesis complains
+@given(time_s=st.floats(0, 4000, allow_subnormal=False), tr_s=st.floats(0.3, 3.0), history=HISTORY)
 @settings(deadline=None)
 def test_a_slice_is_as_long_as_the_history_or_refused(time_s: float, tr_s: float, history: int) -> None:
     if window_stop(time_s) < window_length(tr_s, history):
