@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -95,7 +96,7 @@ def origin_of(folder: Path) -> dict[str, Any] | None:
     return origin
 
 
-def load_refined(folder: Path) -> Kept:
+def load_refined(folder: Path, device: torch.device | str = "cpu") -> Kept:
     """A refined encoder with its head. Raises DataError if the folder doesn't hold one, or a damaged one."""
     origin = origin_of(folder)
     if origin is None:
@@ -106,4 +107,6 @@ def load_refined(folder: Path) -> Kept:
         head = Head(**arrays)
     except (OSError, SafetensorError, TypeError) as error:
         raise DataError(f"{path}: can't be read ({error})", "run `wav2bold refine` again") from None
-    return Kept(load_encoder(str(folder)), head, Configuration.load(folder / "config.yaml"), origin)
+    return Kept(
+        load_encoder(str(folder), str(device)), head, Configuration.load(folder / "config.yaml"), origin
+    )

@@ -18,6 +18,9 @@ from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.windows import Windows
 
 
+Device = torch.device | str
+
+
 class Drift:
     """The drift terms of some windows: per story a constant, a line and slow cosines.
 
@@ -45,9 +48,11 @@ class FollowedDrift:
     features: (N, P) of all windows as training begins. Every batch renews its own rows' share.
     """
 
-    def __init__(self, drift: Drift, features: NDArray[np.float32]) -> None:
-        self._terms_NK = torch.from_numpy(drift.terms)
-        self._features_NP = torch.from_numpy(features.copy())
+    def __init__(
+        self, drift: Drift, features: NDArray[np.float32], device: torch.device | str = "cpu"
+    ) -> None:
+        self._terms_NK = torch.tensor(drift.terms, device=device)
+        self._features_NP = torch.tensor(features, device=device)
         self._share_KP = self._terms_NK.T @ self._features_NP
 
     def removed(self, rows: NDArray[np.int64], features_BP: Tensor) -> Tensor:

@@ -36,6 +36,11 @@ class Encoder:
     digest: str
 
     @property
+    def device(self) -> torch.device:
+        """Where the model lies, and all that goes through it."""
+        return next(self.model.parameters()).device
+
+    @property
     def layers(self) -> int:
         """Number of transformer layers."""
         return len(self.model.encoder.layers)
@@ -71,8 +76,8 @@ class Encoder:
         return (samples - self.receptive_field) // self.stride + 1
 
 
-def load_encoder(name: str) -> Encoder:
-    """A wav2vec2 from a folder or, where it can be reached, from the Hugging Face hub.
+def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
+    """A wav2vec2 from a folder or, where it can be reached, from the Hugging Face hub, on a device.
 
     Raises EncoderError if it isn't there, isn't a wav2vec2, or hears another sampling rate.
     """
@@ -117,7 +122,9 @@ def load_encoder(name: str) -> Encoder:
             "give an encoder for 16 kHz speech",
         )
     model.eval().requires_grad_(False)
-    return Encoder(name, model, extractor, digest_of(model, extractor))
+    digest = digest_of(model, extractor)
+    torch.nn.Module.to(model, device)  # transformers decorates its own `to`, and loses the types
+    return Encoder(name, model, extractor, digest)
 
 
 def _times(shape: Iterable[int]) -> str:

@@ -57,7 +57,7 @@ def evaluate(
     longest_history: int,
 ) -> Evaluation:
     """Score the refined encoder in `folder` and the pretrained `encoder` on `subject`'s test stories."""
-    kept = load_refined(folder)
+    kept = load_refined(folder, encoder.device)
     train = windows(shards, [subject], stories.train, longest_history)
     test = windows(shards, [subject], stories.test, longest_history)
     before = _ridge_prediction(encoder, kept, shards, store, train, test)

@@ -63,7 +63,8 @@ class Hearing:
     @cached_property
     def pool(self) -> Tensor:
         """(n, F) average of a window's frames."""
-        return pooling(self.encoder, self.frames, self.history, self.shards.card.tr_s)
+        pool = pooling(self.encoder, self.frames, self.history, self.shards.card.tr_s)
+        return pool.to(self.encoder.device)
 
     def below(self, rows: NDArray[np.int64]) -> Tensor:
         """What enters the suffix for these windows: (B, S) audio, (B, F, C) or (B, F, D)."""
@@ -71,7 +72,7 @@ class Hearing:
             return self._audio(rows)
         if self.boundary.at == "conv" and self._slides:
             return self._convolved(rows)
-        return torch.from_numpy(
+        return self._tensor(
             np.stack(
                 [
                     self._stored[story][row - self._rows_of(story)[0]]
@@ -89,7 +90,7 @@ class Hearing:
         with torch.no_grad():
             return np.concatenate(
                 [
-                    self.pooled(model, self.below(rows)).numpy()
+                    self.pooled(model, self.below(rows)).cpu().numpy()
                     for rows in _batches(np.arange(len(self.windows)), WINDOWS_AT_ONCE)
                 ]
             )
@@ -105,7 +106,7 @@ class Hearing:
             def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
                 with torch.no_grad():
                     for batch in _batches(rows, WINDOWS_AT_ONCE):
-                        yield self._pool(self._frozen_output(batch)).numpy()
+                        yield self._pool(self._frozen_output(batch)).cpu().numpy()
 
             address = self._address(story) | {"of": "pooled"}
             pieces.append(self.store.array(address, (len(rows), width), compute))
@@ -123,7 +124,7 @@ class Hearing:
             def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
                 with torch.no_grad():
                     for batch in _batches(rows, WINDOWS_AT_ONCE):
-                        yield prefix(self.encoder, self.boundary, self._convolved(batch)).numpy()
+                        yield prefix(self.encoder, self.boundary, self._convolved(batch)).cpu().numpy()
 
             address = self._address(story) | {"of": str(self.boundary)}
             stored[story] = self.store.array(address, (len(rows), self.frames, width), compute)
@@ -152,8 +153,8 @@ class Hearing:
                     for first in range(0, frames, FRAMES_AT_ONCE):
                         last = min(first + FRAMES_AT_ONCE, frames)
                         stop = (last - 1) * encoder.stride + encoder.receptive_field
-                        piece = torch.from_numpy(audio[None, first * encoder.stride : stop].copy())
-                        yield convolved(encoder.model, piece)[0].numpy()
+                        piece = self._tensor(audio[None, first * encoder.stride : stop].copy())
+                        yield convolved(encoder.model, piece)[0].cpu().numpy()
 
             address = {
                 "encoder": encoder.digest,
@@ -163,6 +164,10 @@ class Hearing:
             shape = (frames, encoder.model.config.conv_dim[-1])
             stored[story] = self.store.array(address, shape, compute)
         return stored
+
+    def _tensor(self, array: NDArray[np.float32]) -> Tensor:
+        """The array where the encoder is."""
+        return torch.from_numpy(array).to(self.encoder.device)
 
     def _pool(self, hidden_BFD: Tensor) -> Tensor:
         """Frames averaged to TRs, (B, n * D)."""
@@ -182,7 +187,7 @@ class Hearing:
 
     def _audio(self, rows: NDArray[np.int64]) -> Tensor:
         """Audio windows (B, S)."""
-        return torch.from_numpy(
+        return self._tensor(
             np.stack(
                 [
                     self._sounds[story][stop - self.samples : stop]
@@ -196,7 +201,7 @@ class Hearing:
         if not self._slides:
             return convolved(self.encoder.model, heard(self.encoder, self._audio(rows)))
         first = (self.windows.stop[rows] - self.samples) // self.encoder.stride
-        return torch.from_numpy(
+        return self._tensor(
             np.stack(
                 [
                     self._story_frames[story][frame : frame + self.frames]

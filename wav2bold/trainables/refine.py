@@ -106,8 +106,9 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     model = copy.deepcopy(material.encoder.model)
     unfrozen = [parameter.requires_grad_(name in names) for name, parameter in model.named_parameters()]
     unfrozen = [parameter for parameter in unfrozen if parameter.requires_grad]
-    tuned = _TorchHead(head)
-    followed = FollowedDrift(drift, train.frozen_pooled)
+    device = material.encoder.device
+    tuned = _TorchHead(head, device)
+    followed = FollowedDrift(drift, train.frozen_pooled, device)
     optimiser = torch.optim.AdamW(
         [
             {"params": unfrozen, "lr": configuration.encoder_lr, "weight_decay": configuration.weight_decay},
@@ -125,7 +126,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         for first in range(0, len(order), configuration.batch):
             rows = order[first : first + configuration.batch]
             features_BP = followed.removed(rows, train.pooled(model, train.below(rows)))
-            loss = tuned.loss(features_BP, torch.from_numpy(material.train.y[rows]))
+            loss = tuned.loss(features_BP, torch.from_numpy(material.train.y[rows]).to(device))
             optimiser.zero_grad()
             (loss + tuned.penalty() / measured).backward()
             torch.nn.utils.clip_grad_norm_([*unfrozen, *tuned.parameters], configuration.clip)
@@ -157,12 +158,14 @@ def warmup_cosine(step: int, warmup: int, steps: int) -> float:
 class _TorchHead:
     """The head in training: weights move, the features' mean and spread stay those of stage 1."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, device: torch.device) -> None:
         self._head = head
-        self._mean, self._sd = torch.from_numpy(head.mean), torch.from_numpy(head.sd)
-        self._alpha = torch.from_numpy(head.alpha)
-        self._weight = torch.from_numpy(head.weight.copy()).requires_grad_()
-        self._bias = torch.from_numpy(head.bias.copy()).requires_grad_()
+        self._mean, self._sd, self._alpha, self._weight, self._bias = (
+            torch.tensor(part, device=device)
+            for part in (head.mean, head.sd, head.alpha, head.weight, head.bias)
+        )
+        self._weight.requires_grad_()
+        self._bias.requires_grad_()
         self.parameters = [self._weight, self._bias]
 
     def loss(self, features_BP: Tensor, y_BV: Tensor) -> Tensor:
@@ -181,7 +184,7 @@ class _TorchHead:
         return Head(
             self._head.mean,
             self._head.sd,
-            self._weight.detach().numpy().copy(),
-            self._bias.detach().numpy().copy(),
+            self._weight.detach().cpu().numpy().copy(),
+            self._bias.detach().cpu().numpy().copy(),
             self._head.alpha,
         )

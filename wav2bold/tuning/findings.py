@@ -19,7 +19,7 @@ from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.evaluate import Evaluation, evaluate
 from wav2bold.tuning.tracking import Tracker, Trial
-from wav2bold.tuning.trial import activation_store, longest_history
+from wav2bold.tuning.trial import activation_store, device_for, longest_history
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ def find(
     places = [(kind, subject, folder) for kind, found in folders.items() for subject, folder in found.items()]
     evaluations: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
     with connected(address, cpus):
-        task = ray.remote(_evaluate).options(num_cpus=study.search.cpus_per_trial)
+        task = ray.remote(_evaluate).options(
+            num_cpus=study.search.cpus_per_trial, num_gpus=study.search.gpus_per_trial
+        )
         waiting = {task.remote(study, stories, subject, folder): kind for kind, subject, folder in places}
         while waiting:
             ready, _ = ray.wait(list(waiting))
@@ -113,7 +115,7 @@ def _evaluate(study: Study, stories: Stories, subject: str, folder: Path) -> Eva
     torch.set_num_threads(max(int(study.search.cpus_per_trial), 1))
     torch.set_flush_denormal(True)
     return evaluate(
-        load_encoder(study.encoder),
+        load_encoder(study.encoder, device_for(study)),
         open_shards(study.shards),
         activation_store(study),
         stories,

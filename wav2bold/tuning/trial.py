@@ -32,7 +32,7 @@ class WarmTrial(tune.Trainable):
         """Load what stays. study: a `Study` as JSON, its paths absolute.  cpus: threads to use."""
         torch.set_num_threads(max(int(cpus), 1))
         self._study = Study.model_validate(study)
-        self._encoder: Encoder = load_encoder(self._study.encoder)
+        self._encoder: Encoder = load_encoder(self._study.encoder, device_for(self._study))
         self._shards: Shards = open_shards(self._study.shards)
         self._material: tuple[tuple[str, ...], Material] | None = None
         self._begin(config)
@@ -107,6 +107,11 @@ class WarmTrial(tune.Trainable):
 def longest_history(study: Study) -> int:
     """The longest history that the study may compare: volumes with less are left out of all of it."""
     return max(study.search.space.history.high, study.configuration.history)
+
+
+def device_for(study: Study) -> str:
+    """Where a trial's encoder is: on the GPU if trials hold one."""
+    return "cuda" if study.search.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
 
 
 def activation_store(study: Study) -> ActivationStore:
