@@ -17,7 +17,6 @@ from torch import Tensor
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.windows import Windows
 
-
 Device = torch.device | str
 
 

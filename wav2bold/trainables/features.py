@@ -75,7 +75,7 @@ class Hearing:
         return self._tensor(
             np.stack(
                 [
-                    self._stored[story][row - self._rows_of(story)[0]]
+                    self._stored[story][row - self._first_row[story]]
                     for row, story in zip(rows, self.windows.story[rows], strict=True)
                 ]
             )
@@ -209,6 +209,12 @@ class Hearing:
                 ]
             )
         )
+
+    @cached_property
+    def _first_row(self) -> dict[str, int]:
+        """Where each story's windows begin; they lie together."""
+        stories, first = np.unique(self.windows.story, return_index=True)
+        return {str(story): int(row) for story, row in zip(stories, first, strict=True)}
 
     def _rows_of(self, story: str) -> NDArray[np.int64]:
         return np.flatnonzero(self.windows.story == story)
