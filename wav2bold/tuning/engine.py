@@ -1,8 +1,10 @@
 """Ray Tune as both `sweep` and `refine` use it: warm actors, and every trial remembered in MLflow."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -147,15 +149,25 @@ def run_trials(
             name=name, storage_path=str((study.results / "ray").resolve()), callbacks=[memory], verbose=0
         ),
     )
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # a failed trial's traceback; its reason is told and remembered
     try:
         tuner.fit()
     except BaseException:
         memory.close("KILLED")
         raise
+    finally:
+        logger.setLevel(level)
     return memory.outcomes
 
 
 def _reason(trial: Any) -> str:
-    """The last line of what went wrong in a trial."""
-    text = str(trial.get_error() or "").strip()
-    return text.splitlines()[-1][:500] if text else "lost"
+    """What went wrong in a trial, on one line."""
+    # Trial.get_error() looks where the file will be copied to later
+    written = Path(trial.error_file or "")
+    lines = written.read_text(errors="replace").strip().splitlines() if written.is_file() else []
+    # Ray heads each failure with a line of its own. What matters is a traceback's end, or else the beginning
+    traceback = any("Traceback" in line or line.startswith("ray::") for line in lines)
+    reason = lines[-1 if traceback else min(1, len(lines) - 1)] if lines else "lost without a word"
+    return reason.removeprefix("RuntimeError: ").strip()[:500]
