@@ -13,11 +13,12 @@ from wav2bold.cluster.connect import connected
 from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, TrackingError
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.evaluate import Evaluation, evaluate
+from wav2bold.tuning.best import winner_of
 from wav2bold.tuning.tracking import Tracker, Trial
 from wav2bold.tuning.trial import activation_store, device_for, longest_history
 
@@ -45,8 +46,9 @@ class Findings:
     @property
     def winner(self) -> Trial:
         """The finished trial with the highest brain score on the validation stories."""
-        finished = [trial for trial in self.trials if trial.status == "FINISHED"]
-        return max(finished, key=lambda trial: (trial.best_score, -trial.number))
+        winner = winner_of(self.trials)
+        assert winner is not None, "find gives no findings without a winner"
+        return winner
 
     def ceiling(self, subject: str) -> NDArray[np.float64]:
         """(V,) noise ceiling per target of one recording; NaN where nothing was repeated."""
@@ -63,9 +65,11 @@ def find(
     """
     shards = open_shards(study.shards)
     stories = split_stories(study.split, shards.card)
-    tracker = Tracker(study)
+    tracker = Tracker(study, make=False)
     sweep = tracker.newest_sweep()
     trials = tuple(tracker.trials(sweep))
+    if winner_of(trials) is None:
+        raise TrackingError(f"no trial of the newest sweep of {study.name} has finished", "sweep again")
     folders = {kind: _refined(study.results / kind) for kind in ("refined", "refined-paper")}
     if not folders["refined"]:
         raise DataError(

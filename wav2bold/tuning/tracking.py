@@ -5,7 +5,8 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import mlflow
 import yaml
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard
@@ -43,7 +45,12 @@ class Trial:
 
 def tracking_uri(study: Study) -> str:
     """MLFLOW_TRACKING_URI, or else `mlflow.db` in the study's results folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{study.results.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(study)
+
+
+def default_uri(study: Study) -> str:
+    """`mlflow.db` in the study's results folder."""
+    return f"sqlite:///{study.results.resolve() / 'mlflow.db'}"
 
 
 def masked(uri: str) -> str:
@@ -51,27 +58,53 @@ def masked(uri: str) -> str:
     return re.sub(r"(://[^:/@]+:)[^@]+@", r"\1***@", uri)
 
 
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """MLflow gives up on a server that doesn't answer within seconds; by default it takes minutes.
+
+    Only for the first questions: a server that has answered once may be waited for.
+    """
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    ours = {name: value for name, value in limits.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
 class Tracker:
     """One study's experiment in MLflow."""
 
-    def __init__(self, study: Study) -> None:
-        """Raises TrackingError if the store can't be reached."""
+    def __init__(self, study: Study, make: bool = True) -> None:
+        """make: whether a store on this machine may be made if there is none.
+
+        Raises TrackingError if the store can't be reached, or isn't there and may not be made.
+        """
         for chatty in ("mlflow.store.db.utils", "alembic"):  # "Creating initial MLflow database tables..."
             logging.getLogger(chatty).setLevel(logging.WARNING)
         self.uri = tracking_uri(study)
         self._local = self.uri.startswith("sqlite:")
-        if self._local:
-            study.results.mkdir(parents=True, exist_ok=True)
         self._artifacts = study.results.resolve() / "mlartifacts"
-        self._client = mlflow.MlflowClient(self.uri)
         self._name = study.name
+        place = Path(self.uri.removeprefix("sqlite:///"))
+        if self._local and make:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        elif self._local and not place.is_file():
+            raise self._no_sweep()
         try:
-            self._experiment_id = self._experiment().experiment_id
-        except MlflowException as error:
-            reason = str(error).splitlines()[0][:200]
+            with _impatient():
+                self._client = mlflow.MlflowClient(self.uri)
+                self._experiment_id = self._experiment().experiment_id
+        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+            reason = masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
+            if self.uri == default_uri(study):
+                cure = "move that file away to begin a new one"
+            else:
+                cure = "start it, or mend MLFLOW_TRACKING_URI or leave it out"
             raise TrackingError(
-                f"MLflow at {masked(self.uri)} can't be used ({reason})",
-                "start it or mend MLFLOW_TRACKING_URI",
+                f"MLflow at {masked(self.uri)} can't be used ({reason[:200].rstrip('.')})", cure
             ) from None
 
     def begin(self, kind: str, name: str, study: Study, card: DatasetCard, parent: str | None = None) -> str:
@@ -131,16 +164,18 @@ class Tracker:
         """Run id of the newest sweep. Raises TrackingError if there is none."""
         found = self._search(f"tags.`{KIND}` = 'sweep'", 1)
         if not found:
-            raise TrackingError(
-                f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}",
-                "run `wav2bold sweep` first",
-            )
+            raise self._no_sweep()
         return str(found[0].info.run_id)
 
     def trials(self, sweep: str) -> list[Trial]:
         """All trials of a sweep, by number."""
         runs = self._search(f"tags.`{KIND}` = 'trial' AND tags.`mlflow.parentRunId` = '{sweep}'")
         return sorted((self._trial(run) for run in runs), key=lambda trial: trial.number)
+
+    def _no_sweep(self) -> TrackingError:
+        return TrackingError(
+            f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}", "run `wav2bold sweep` first"
+        )
 
     def _trial(self, run: Run) -> Trial:
         history = self._client.get_metric_history(run.info.run_id, "score")
