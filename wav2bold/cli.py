@@ -1,5 +1,6 @@
 """The door: parse, call, show. No logic."""
 
+import errno
 import os
 import sys
 import traceback
@@ -46,6 +47,15 @@ Address = Annotated[
     typer.Option(help="Ray cluster to work on, host:port or auto. Default: RAY_ADDRESS, or this machine."),
 ]
 Cpus = Annotated[int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")]
+
+
+NOT_OURS = {
+    errno.EACCES: "let yourself read and write there, or choose another place",
+    errno.EPERM: "let yourself read and write there, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
+}
 
 
 def _described(field: str) -> Any:
@@ -180,7 +190,7 @@ def refine(
     Each subject's folder loads with transformers' Wav2Vec2Model.from_pretrained. A subject that was
     refined from the same data with the same configuration is kept.
     """
-    who = None if subjects == "all" else [name for name in subjects.split(",") if name]
+    who = None if subjects == "all" else [name.strip() for name in subjects.split(",") if name.strip()]
     with watching("refine") as progress:
         done = steps.refine(study, config, who, out_folder, address, cpus, progress)
     folder = next(iter(done.folders.values())).parent
@@ -230,6 +240,7 @@ def main() -> None:
     interrupted."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries; our own message tells how it ended
     try:
         app(standalone_mode=False)
         code = 0
@@ -245,7 +256,13 @@ def main() -> None:
         err.print("interrupted; what was finished is kept")
         code = 130
     except Exception as error:  # noqa: BLE001  # the last door
-        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, of any version
+        if isinstance(error, OSError) and error.errno in NOT_OURS:
+            where = f"{error.filename}: " if error.filename else ""
+            err.print(
+                f"wav2bold: {where}{error.strerror}; {NOT_OURS[error.errno]}", markup=False, soft_wrap=True
+            )
+            code = 2
+        elif hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, of any version
             err.print(
                 f"wav2bold: {error.format_message()}; see wav2bold --help", markup=False, soft_wrap=True
             )

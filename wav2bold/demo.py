@@ -12,6 +12,7 @@ from wav2bold import steps
 from wav2bold.cluster.connect import connected
 from wav2bold.config import Configuration, Simulation
 from wav2bold.errors import DataError
+from wav2bold.options import check_folder
 from wav2bold.terminal import out, watching
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.tracking import Trial
@@ -57,9 +58,8 @@ def demo(folder: Path, seed: int) -> Findings:
 
 
 def _claim(folder: Path) -> None:
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARKER).is_file())
-    ):
+    check_folder(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
         raise DataError(f"{folder}: is not empty and not a demo's", "choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()

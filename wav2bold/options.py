@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
-from wav2bold.errors import StudyError
+from wav2bold.errors import DataError, StudyError
 
 
 class Options(BaseModel):
@@ -39,6 +39,28 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
+
+
+def check_file(path: Path) -> None:
+    """Raise DataError unless a file can be written at `path`. Changes nothing."""
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder", "give the name of a file")
+    _check_above(path)
+
+
+def check_folder(path: Path, cure: str = "choose another --out") -> None:
+    """Raise DataError unless `path` is a folder to write into, or one can be made there. Changes nothing."""
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path}: is a file", cure)
+    _check_above(path / "any", cure)
+
+
+def _check_above(path: Path, cure: str = "choose another --out") -> None:
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise DataError(f"{above}: is a file, no folder can be made below it", cure)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise DataError(f"{above}: can't be written into", cure)
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wav2bold.config import Cleaning, Configuration, Simulation, Study
+from wav2bold.errors import StudyError
+from wav2bold.options import check_file, check_folder, read_yaml
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 AnyPath = str | os.PathLike[str]
 AnyStudy = Study | AnyPath
+RESULTS_CURE = "choose another folder as `results` in the study file"
 
 
 def simulate(
@@ -37,6 +40,7 @@ def simulate(
     """
     from wav2bold.datasets import simulate as step
 
+    check_folder(Path(out), "choose another folder")
     return step.simulate(Path(out), options or Simulation(), _path(speech), _path(noise), progress)
 
 
@@ -57,6 +61,7 @@ def prepare(
     from wav2bold.datasets.starter import begin_study, cleaning_for
 
     recordings, out = Path(recordings), Path(out)
+    check_folder(out)
     cleaning = cleaning or cleaning_for(recordings, out)
     with connected(address, cpus):
         prepared = step.prepare(recordings, out, cleaning, progress)
@@ -70,13 +75,17 @@ def sweep(
     """Search for the configuration with the highest brain score; every trial is an MLflow run."""
     from wav2bold.tuning import sweep as step
 
-    return step.sweep(_study(study), address, cpus, progress)
+    study = _study(study)
+    check_folder(study.results, RESULTS_CURE)
+    return step.sweep(study, address, cpus, progress)
 
 
 def best(study: AnyStudy, out: AnyPath | None = None) -> "Trial":
     """The best trial of the newest sweep, from MLflow; `out` gets its configuration as YAML."""
     from wav2bold.tuning import best as step
 
+    if out is not None:
+        check_file(Path(out))
     return step.best(_study(study), _path(out))
 
 
@@ -101,7 +110,10 @@ def refine(
     if paper:
         config = study.configuration
     elif not isinstance(config, Configuration):
-        config = Configuration.load(Path(config))
+        config = _configuration(Path(config))
+    check_folder(study.results, RESULTS_CURE)
+    if out is not None:
+        check_folder(Path(out))
     default = study.results / ("refined-paper" if paper else "refined")
     return step.refine(study, config, subjects, _path(out) or default, address, cpus, progress)
 
@@ -116,11 +128,24 @@ def report(
     """Score the refined encoders on the test stories and write the page; gives all numbers in it."""
     from wav2bold.tuning import report as step
 
+    check_file(Path(out))
     return step.report(_study(study), Path(out), address, cpus, progress)
 
 
 def _study(study: AnyStudy) -> Study:
     return study if isinstance(study, Study) else Study.load(study)
+
+
+def _configuration(path: Path) -> Configuration:
+    """The configuration in a file. Raises StudyError, also for a study in its place."""
+    how = f"`wav2bold best STUDY --out {path}` writes it, and --config paper needs none"
+    if not path.exists():
+        raise StudyError(f"{path}: no such file", how)
+    if {"shards", "encoder"} & read_yaml(path).keys():
+        raise StudyError(
+            f"{path}: is a study, not a configuration", "give the file that `wav2bold best` wrote"
+        )
+    return Configuration.load(path)
 
 
 def _path(path: AnyPath | None) -> Path | None:

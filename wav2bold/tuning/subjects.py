@@ -45,10 +45,11 @@ def refine(
     """
     shards = open_shards(study.shards)
     split_stories(study.split, shards.card)
-    who = chosen_subjects(tuple(subjects) if subjects else None, shards.card)
+    who = chosen_subjects(None if subjects is None else tuple(subjects), shards.card)
     encoder = load_encoder(study.encoder)
     unfrozen_names(encoder, configuration.unfrozen)  # its mistakes come before any work
     out = Path(out or study.results / "refined")
+    _check_ours(out)
     tasks: list[dict[str, Any]] = []
     for subject in who:
         folder = out / subject
@@ -96,3 +97,10 @@ def refine(
     if failed:
         raise RunsFailed(tuple((str(tasks[one.number]["subjects"][0]), one.reason) for one in failed))
     return RefinedSubjects(folders, done, kept)
+
+
+def _check_ours(out: Path) -> None:
+    """Raise DataError if a folder holds things, but no refined encoder among them."""
+    held = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+    if held and not any(origin_of(path) for path in held):
+        raise DataError(f"{out}: is not empty and holds no refined encoder", "choose another --out")

@@ -12,8 +12,9 @@ from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import RunsFailed, StudyError
+from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
-from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.encoder import load_encoder, unfrozen_names
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import BatchedASHA
@@ -49,10 +50,11 @@ def sweep(
     card = open_shards(study.shards).card
     split_stories(study.split, card)
     subjects = chosen_subjects(study.subjects, card)
-    layers = load_encoder(study.encoder).layers
-    tracker = Tracker(study)
+    encoder = load_encoder(study.encoder)
+    unfrozen_names(encoder, study.configuration.unfrozen)  # the first trial's mistakes come before any work
     with connected(address, cpus) as have:
         _refuse_impossible(study, have.cpus, have.gpus)
+        tracker = Tracker(study)
         parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
         memory = Memory(tracker, "trial", parent, study.search.trials, progress)
         try:
@@ -61,7 +63,7 @@ def sweep(
                 memory,
                 f"sweep-{parent[:8]}",
                 study.search.trials,
-                search=_search(study, layers, subjects),
+                search=_search(study, encoder.layers, subjects),
                 scheduler=BatchedASHA(
                     study.search.parallel,
                     metric=METRIC,
@@ -83,13 +85,19 @@ def sweep(
 
 
 def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[str, ...]:
-    """The subjects asked for, or all. Raises StudyError for one that the shards lack."""
-    for subject in wanted or ():
+    """The subjects asked for, each once, or all if None. Raises StudyError for one that the shards lack."""
+    if wanted is None:
+        return tuple(card.subjects)
+    if not wanted:
+        raise StudyError("subjects: names nobody", f"there are {', '.join(card.subjects)}")
+    for subject in wanted:
         if subject not in card.subjects:
+            near = nearest(subject, card.subjects)
             raise StudyError(
-                f"subjects: there is no {subject} in the shards", f"there are {', '.join(card.subjects)}"
+                f"subjects: there is no {subject} in the shards",
+                f"did you mean {near}?" if near else f"there are {', '.join(card.subjects)}",
             )
-    return tuple(wanted or card.subjects)
+    return tuple(dict.fromkeys(wanted))
 
 
 def _search(study: Study, layers: int, subjects: tuple[str, ...]) -> ConcurrencyLimiter:
