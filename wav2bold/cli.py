@@ -49,6 +49,7 @@ Address = Annotated[
 Cpus = Annotated[int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")]
 
 
+INTERRUPTED = 130
 NOT_OURS = {
     errno.EACCES: "let yourself read and write there, or choose another place",
     errno.EPERM: "let yourself read and write there, or choose another place",
@@ -242,8 +243,9 @@ def main() -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries; our own message tells how it ended
     try:
-        app(standalone_mode=False)
-        code = 0
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:  # some versions of typer give the code, others raise Abort
+            raise KeyboardInterrupt
     except RunsFailed as failure:
         err.print(str(failure), markup=False, soft_wrap=True)
         code = 1
@@ -254,7 +256,7 @@ def main() -> None:
         code = ended.exit_code
     except (KeyboardInterrupt, typer.Abort):
         err.print("interrupted; what was finished is kept")
-        code = 130
+        code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last door
         if isinstance(error, OSError) and error.errno in NOT_OURS:
             where = f"{error.filename}: " if error.filename else ""
@@ -264,7 +266,9 @@ def main() -> None:
             code = 2
         elif hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, of any version
             err.print(
-                f"wav2bold: {error.format_message()}; see wav2bold --help", markup=False, soft_wrap=True
+                f"wav2bold: {error.format_message().rstrip('.')}; see wav2bold --help",
+                markup=False,
+                soft_wrap=True,
             )
             code = 2
         else:
