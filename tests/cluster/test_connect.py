@@ -154,6 +154,33 @@ def test_an_error_inside_still_ends_ray(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_python_whose_path_has_a_space_can_start_workers(tmp_path: Path) -> None:
+    folder = tmp_path / "my environment"
+    folder.symlink_to(sys.prefix)
+    code = """
+        import ray, sys
+        from wav2bold.cluster.connect import connected
+
+        @ray.remote(num_cpus=1, runtime_env={"env_vars": {"HEARD": "yes"}})  # as Tune starts its actors
+        class Listener:
+            def python(self):
+                return sys.executable
+
+        with connected(cpus=1, object_store_mb=80):
+            print(ray.get(Listener.remote().python.remote(), timeout=60))
+        """
+    done = subprocess.run(
+        [str(folder / "bin" / "python"), *script(code)[1:]],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.strip() == str(folder / "bin" / "python"), done.stderr
+
+
 def attempt(cwd: Path, argument: str = "", **env: str) -> str:
     """What connecting says, in a Python of its own; not connected afterwards."""
     done = run(

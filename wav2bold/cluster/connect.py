@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -117,9 +118,19 @@ def _start(cpus: int | None, object_store_mb: int) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                runtime_env=_python_in_quotes(),
             )
         except (PermissionError, ValueError) as error:
             raise ClusterError(f"Ray can't start on this machine ({_one_line(error)})") from error
+
+
+def _python_in_quotes() -> dict[str, str] | None:
+    """Where Python's path has a space, the setting that lets Ray start workers with it all the same.
+
+    Ray hands the path to a shell as it is; the shell would end it at the space.
+    """
+    quoted = shlex.quote(sys.executable)
+    return None if quoted == sys.executable else {"py_executable": quoted}
 
 
 @contextmanager
