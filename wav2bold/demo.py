@@ -29,16 +29,16 @@ def demo(folder: Path, seed: int) -> Findings:
     _claim(folder)
     recordings, shards = folder / "recordings", folder / "shards"
     study, best, page = folder / "study.yaml", folder / "best.yaml", folder / "report.html"
-    with connected():
-        _say("simulate", recordings)
-        if recordings.exists():
-            out.print("kept from an earlier demo")
-        else:
-            with watching("simulate") as progress:
-                steps.simulate(recordings, Simulation(seed=seed), progress=progress)
-        _say("prepare", recordings, "--out", shards)
-        with watching("prepare") as progress:
-            steps.prepare(recordings, shards, progress=progress)
+    _say("simulate", recordings)
+    if recordings.exists():
+        out.print("kept from an earlier demo")
+    else:
+        with watching("simulate") as progress:
+            steps.simulate(recordings, Simulation(seed=seed), progress=progress)
+    _say("prepare", recordings, "--out", shards)
+    with watching("prepare") as progress:
+        steps.prepare(recordings, shards, progress=progress)
+    with connected():  # one for the steps to come, and without what Ray Data leaves in memory
         _say("sweep", study)
         with watching("sweep") as progress:
             steps.sweep(study, progress=progress)

@@ -19,7 +19,7 @@ from wav2bold.datasets.windows import Windows, window_length
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder, convolved, heard, prefix, suffix
 
-WINDOWS_AT_ONCE = 32  # without gradient
+WINDOWS_AT_ONCE = 16  # without gradient
 FRAMES_AT_ONCE = 1500  # 30 s of a story
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from himalaya.kernel_ridge import solve_kernel_ridge_cv_eigenvalues, solve_kernel_ridge_eigenvalues
-from himalaya.ridge import solve_ridge_cv_svd, solve_ridge_svd
+from himalaya.kernel_ridge import solve_kernel_ridge_cv_eigenvalues
+from himalaya.ridge import solve_ridge_cv_svd
 from himalaya.scoring import correlation_score
 from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
@@ -74,17 +74,27 @@ def _ridge(
     options = {"alphas": np.array(alphas), "cv": _folds(story), "score_func": correlation_score}
     if x.shape[0] > x.shape[1]:
         best, *_ = solve_ridge_cv_svd(x, y, fit_intercept=True, warn=False, **options)
-        alpha = best * head_l2
-        weight, intercept = solve_ridge_svd(x, y, alpha=alpha, fit_intercept=True, warn=False)
     else:
         centre = x.mean(0)
         kernel = (x - centre) @ (x - centre).T
         best, *_ = solve_kernel_ridge_cv_eigenvalues(kernel, y, fit_intercept=True, **options)
-        alpha = best * head_l2
-        dual, intercept = solve_kernel_ridge_eigenvalues(kernel, y, alpha=alpha, fit_intercept=True)
-        weight = (x - centre).T @ dual
-        intercept = intercept - centre @ weight
-    return weight, intercept, alpha
+    alpha = best * head_l2
+    return *solve_ridge(x, y, alpha), alpha
+
+
+def solve_ridge(
+    x: NDArray[np.float64], y: NDArray[np.float64], alpha: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights (P, V) and intercept (V,) of ridge with a penalty for each target.
+
+    x: (N, P).  y: (N, V).  alpha: (V,) penalty on |w|^2. One singular value decomposition and no
+    array larger than the weights; himalaya's solver makes one of (V, P, P).
+    """
+    centre, level = x.mean(0), y.mean(0)
+    left, size, right = np.linalg.svd(x - centre, full_matrices=False)
+    shrunk = size[:, None] / (size[:, None] ** 2 + alpha)
+    weight = right.T @ (shrunk * (left.T @ (y - level)))
+    return weight, level - centre @ weight
 
 
 def _folds(story: NDArray[np.str_]) -> PredefinedSplit:
