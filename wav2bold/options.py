@@ -155,7 +155,8 @@ def _explain(model: type[Options], problem: ErrorDetails) -> str:
             shown = "empty" if given is None else f"{given} stands where options belong"
             return f"{where}: {shown}; leave `{keys[-1]}` out or write `option: value` lines below it"
         case "string_pattern_mismatch":
-            return f"{where}: {given!r} has other signs than letters, digits, dot, dash and underscore"
+            signs = "letters, digits, dot, dash and underscore"
+            return f"{where}: {given!r} has other signs than {signs}; leave them out"
         case _:
             return f"{where}: {problem['msg'][:1].lower()}{problem['msg'][1:]} (got {given!r})"
 

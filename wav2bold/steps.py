@@ -1,7 +1,7 @@
 """The steps from recordings to a report, as Python functions; the command calls the same ones.
 
 `import wav2bold` gives them: `wav2bold.sweep("study.yaml")`. A study is a `Study` or its file, and
-nothing heavy is imported before a step is taken.
+nothing heavy is imported before a step is taken and its study has been read.
 """
 
 import os
@@ -38,9 +38,9 @@ def simulate(
 
     speech: folder of recordings to make stories of.  noise: file of real resting-state BOLD.
     """
+    check_folder(Path(out), "choose another folder")
     from wav2bold.datasets import simulate as step
 
-    check_folder(Path(out), "choose another folder")
     return step.simulate(Path(out), options or Simulation(), _path(speech), _path(noise), progress)
 
 
@@ -56,12 +56,12 @@ def prepare(
 
     cleaning: None takes it from that study file. Only what is missing or changed is written.
     """
+    recordings, out = Path(recordings), Path(out)
+    check_folder(out)
     from wav2bold.cluster.connect import connected
     from wav2bold.datasets import prepare as step
     from wav2bold.datasets.starter import begin_study, cleaning_for
 
-    recordings, out = Path(recordings), Path(out)
-    check_folder(out)
     cleaning = cleaning or cleaning_for(recordings, out)
     with connected(address, cpus):
         prepared = step.prepare(recordings, out, cleaning, progress)
@@ -73,20 +73,21 @@ def sweep(
     study: AnyStudy, address: str | None = None, cpus: int | None = None, progress: Progress = silent
 ) -> "Swept":
     """Search for the configuration with the highest brain score; every trial is an MLflow run."""
-    from wav2bold.tuning import sweep as step
-
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
+    from wav2bold.tuning import sweep as step
+
     return step.sweep(study, address, cpus, progress)
 
 
 def best(study: AnyStudy, out: AnyPath | None = None) -> "Trial":
     """The best trial of the newest sweep, from MLflow; `out` gets its configuration as YAML."""
-    from wav2bold.tuning import best as step
-
+    study = _study(study)
     if out is not None:
         check_file(Path(out))
-    return step.best(_study(study), _path(out))
+    from wav2bold.tuning import best as step
+
+    return step.best(study, _path(out))
 
 
 def refine(
@@ -103,8 +104,6 @@ def refine(
     config: a configuration, a file that `best` wrote, or "paper" for the study's own.
     subjects: None for all.  out: default `refined`, or `refined-paper`, in the study's results.
     """
-    from wav2bold.tuning import subjects as step
-
     study = _study(study)
     paper = isinstance(config, str) and config == "paper"
     if paper:
@@ -114,6 +113,8 @@ def refine(
     check_folder(study.results, RESULTS_CURE)
     if out is not None:
         check_folder(Path(out))
+    from wav2bold.tuning import subjects as step
+
     default = study.results / ("refined-paper" if paper else "refined")
     return step.refine(study, config, subjects, _path(out) or default, address, cpus, progress)
 
@@ -126,10 +127,11 @@ def report(
     progress: Progress = silent,
 ) -> "Findings":
     """Score the refined encoders on the test stories and write the page; gives all numbers in it."""
+    study = _study(study)
+    check_file(Path(out))
     from wav2bold.tuning import report as step
 
-    check_file(Path(out))
-    return step.report(_study(study), Path(out), address, cpus, progress)
+    return step.report(study, Path(out), address, cpus, progress)
 
 
 def _study(study: AnyStudy) -> Study:
