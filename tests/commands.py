@@ -1,0 +1,100 @@
+"""The installed command, run as a user runs it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """Lines on standard error that are not progress, which is indented."""
+        return [line for line in self.err.splitlines() if line.strip() and not line.startswith("  ")]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A prepared dataset. study: the file to edit, with absolute paths."""
+
+    recordings: Path
+    shards: Path
+    study: Path
+
+    def study_at(self, folder: Path, **options: object) -> Path:
+        """This study with its own results folder, changed by `options`."""
+        return edited(self.study, folder / "study.yaml", **{"results": str(folder), **options})
+
+
+def executable() -> str:
+    """The `wav2bold` of the environment that the tests run in."""
+    beside = Path(sys.executable).with_name("wav2bold")
+    found = str(beside) if beside.is_file() else shutil.which("wav2bold")
+    assert found, "wav2bold is not installed"
+    return found
+
+
+def environment(**more: str) -> dict[str, str]:
+    """A clean one: no cluster, no tracking server, no terminal's width."""
+    unwanted = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "COLUMNS")
+    return {name: value for name, value in os.environ.items() if name not in unwanted} | more
+
+
+def wav2bold(
+    *words: object, folder: Path | None = None, env: Mapping[str, str] | None = None, timeout_s: float = 600
+) -> Done:
+    """Run `wav2bold` with these words in `folder`."""
+    done = subprocess.run(
+        [executable(), *map(str, words)],
+        cwd=folder,
+        env=environment(**(env or {})),
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def succeeds(*words: object, folder: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
+    """Run `wav2bold` and insist on exit code 0."""
+    done = wav2bold(*words, folder=folder, env=env)
+    assert done.code == 0, f"wav2bold {' '.join(map(str, words))}: {done.out[-2000:]}{done.err[-2000:]}"
+    return done
+
+
+def edited(source: Path, target: Path, **options: object) -> Path:
+    """The YAML file `source` as `target`, with options changed; `search__trials` is `trials` of `search`."""
+    data = yaml.safe_load(source.read_text())
+    for name, value in options.items():
+        *sections, key = name.split("__")
+        section = data
+        for part in sections:
+            section = section[part]
+        section[key] = value
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(yaml.safe_dump(data, sort_keys=False))
+    return target
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every path below a folder, with a digest of each file."""
+    return {
+        str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest()
+        if path.is_file()
+        else "folder"
+        for path in sorted(folder.rglob("*"))
+    }
