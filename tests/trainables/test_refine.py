@@ -194,7 +194,7 @@ def test_stage_2_starts_where_its_loss_is_at_a_minimum_in_the_head(small: Encode
     some = material(small, tmp_path)
     with torch.no_grad():
         features = features_of(small.model, inputs_of(small, some.train))
-    tuned = _TorchHead(fit_head(features.numpy(), some.train.y, some.train.story, 2.0))
+    tuned = _TorchHead(fit_head(features.numpy(), some.train.y, some.train.story, 2.0), small.device)
     y = torch.from_numpy(some.train.y)
     assert torch.isnan(y).any()
     loss, penalty = tuned.loss(features, y), tuned.penalty() / torch.isfinite(y).sum()

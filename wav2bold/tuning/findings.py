@@ -13,7 +13,7 @@ from wav2bold.cluster.connect import connected
 from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
-from wav2bold.errors import DataError, TrackingError
+from wav2bold.errors import DataError, TrackingError, UserError
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
@@ -85,7 +85,9 @@ def find(
         while waiting:
             ready, _ = ray.wait(list(waiting))
             for one in ready:
-                evaluation: Evaluation = ray.get(one)
+                evaluation: Evaluation | UserError = ray.get(one)
+                if isinstance(evaluation, UserError):
+                    raise evaluation
                 evaluations[waiting.pop(one)][evaluation.subject] = evaluation
                 progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
     ordered = {
@@ -114,16 +116,19 @@ def _refined(root: Path) -> dict[str, Path]:
     return found
 
 
-def _evaluate(study: Study, stories: Stories, subject: str, folder: Path) -> Evaluation:
-    """A Ray task: one subject's scores."""
+def _evaluate(study: Study, stories: Stories, subject: str, folder: Path) -> Evaluation | UserError:
+    """A Ray task: one subject's scores, or the user's mistake that Ray would write its own lines about."""
     torch.set_num_threads(max(int(study.search.cpus_per_trial), 1))
     torch.set_flush_denormal(True)
-    return evaluate(
-        load_encoder(study.encoder, device_for(study)),
-        open_shards(study.shards),
-        activation_store(study),
-        stories,
-        subject,
-        folder,
-        longest_history(study),
-    )
+    try:
+        return evaluate(
+            load_encoder(study.encoder, device_for(study)),
+            open_shards(study.shards),
+            activation_store(study),
+            stories,
+            subject,
+            folder,
+            longest_history(study),
+        )
+    except UserError as error:
+        return error
