@@ -4,10 +4,10 @@ import dataclasses
 import math
 import re
 from html.parser import HTMLParser
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 
@@ -19,12 +19,6 @@ from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.page import render
 from wav2bold.tuning.pictures import DARK, LIGHT
 from wav2bold.tuning.words import answer, p_value, status
-
-_spec = spec_from_file_location("made_up", Path(__file__).with_name("made_up.py"))
-assert _spec is not None
-assert _spec.loader is not None
-made_up = module_from_spec(_spec)
-_spec.loader.exec_module(made_up)
 
 
 class Parsed(HTMLParser):

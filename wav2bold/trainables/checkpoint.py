@@ -74,6 +74,8 @@ def save_refined(
         allow_nan=False,
     )
     (partial / ORIGIN).write_text(text, encoding="utf-8")
+    for path in partial.glob("*.safetensors"):
+        path.chmod((partial / ORIGIN).stat().st_mode)  # safetensors lets nobody else read what it writes
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

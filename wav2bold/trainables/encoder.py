@@ -93,8 +93,9 @@ def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
         extractor = AutoFeatureExtractor.from_pretrained(name)
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        first, _, _ = reason.partition(". ")  # the sentences that follow are advice to programmers
         raise EncoderError(
-            f"encoder {name} can't be loaded ({reason[:160].rstrip('. ')})",
+            f"encoder {name} can't be loaded ({first[:160].rstrip('. ')})",
             "give a folder that save_pretrained wrote, with config.json, weights and "
             "preprocessor_config.json, or a hub name where the hub can be reached",
         ) from None

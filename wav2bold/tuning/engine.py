@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from wav2bold.config import Configuration, Study
 from wav2bold.progress import Progress
 from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.trial import METRIC, WarmTrial
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+OURS = re.compile(r"^(RuntimeError|wav2bold\.errors\.\w+): ")
+"""What stands before a user's mistake: its sentence needs no class. Any other error is told with it."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +55,7 @@ class Memory(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has an actor: it becomes an MLflow run."""
-        if trial.trial_id in self._run_ids:  # a retry goes on in the same run
-            return
-        config = trial.config["task"]
-        subjects = tuple(config["subjects"])
-        name = f"trial {config['number']:03d}" if self._kind == "trial" else "+".join(subjects)
-        run_id = self._tracker.begin_trial(
-            self._kind,
-            name,
-            self._parent,
-            Configuration.model_validate(config["configuration"]),
-            {"number": config["number"], "subjects": " ".join(subjects)},
-        )
-        self._run_ids[trial.trial_id] = run_id
-        self._open.add(run_id)
+        self._run_of(trial)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -87,9 +79,8 @@ class Memory(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed for good; the others go on."""
         reason = _reason(trial)
-        run_id = self._run_ids.get(trial.trial_id, "")
-        if run_id:
-            self._tracker.tags(run_id, {"wav2bold.reason": reason})
+        run_id = self._run_of(trial)
+        self._tracker.tags(run_id, {"wav2bold.reason": reason})
         best = float((trial.last_result or {}).get(METRIC, float("nan")))
         epoch = int((trial.last_result or {}).get("epoch", -1))
         self._end(trial, Outcome(trial.config["task"]["number"], run_id, best, epoch, True, reason))
@@ -100,11 +91,27 @@ class Memory(tune.Callback):
             self._tracker.end(run_id, status)
         self._open.clear()
 
+    def _run_of(self, trial: Any) -> str:
+        """The trial's MLflow run, begun if it has none yet: a retry goes on in the same run."""
+        if trial.trial_id not in self._run_ids:
+            config = trial.config["task"]
+            subjects = tuple(config["subjects"])
+            name = f"trial {config['number']:03d}" if self._kind == "trial" else "+".join(subjects)
+            run_id = self._tracker.begin_trial(
+                self._kind,
+                name,
+                self._parent,
+                Configuration.model_validate(config["configuration"]),
+                {"number": config["number"], "subjects": " ".join(subjects)},
+            )
+            self._run_ids[trial.trial_id] = run_id
+            self._open.add(run_id)
+        return self._run_ids[trial.trial_id]
+
     def _end(self, trial: Any, outcome: Outcome) -> None:
         self._finished[trial.trial_id] = outcome
-        if outcome.run_id:
-            self._tracker.end(outcome.run_id, "FAILED" if outcome.failed else "FINISHED")
-            self._open.discard(outcome.run_id)
+        self._tracker.end(outcome.run_id, "FAILED" if outcome.failed else "FINISHED")
+        self._open.discard(outcome.run_id)
         self._tell(f"trial {outcome.number} " + ("failed" if outcome.failed else "done"))
 
     def _tell(self, what: str) -> None:
@@ -166,8 +173,9 @@ def _reason(trial: Any) -> str:
     """What went wrong in a trial, on one line."""
     # Trial.get_error() looks where the file will be copied to later
     written = Path(trial.error_file or "")
-    lines = written.read_text(errors="replace").strip().splitlines() if written.is_file() else []
+    text = COLOURS.sub("", written.read_text(errors="replace")) if written.is_file() else ""
+    lines = text.strip().splitlines()
     # Ray heads each failure with a line of its own. What matters is a traceback's end, or else the beginning
-    traceback = any("Traceback" in line or line.startswith("ray::") for line in lines)
+    traceback = any(line.startswith('  File "') for line in lines)
     reason = lines[-1 if traceback else min(1, len(lines) - 1)] if lines else "lost without a word"
-    return reason.removeprefix("RuntimeError: ").strip()[:500]
+    return OURS.sub("", reason).strip()[:500]

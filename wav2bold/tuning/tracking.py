@@ -22,6 +22,8 @@ from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
 
 KIND = "wav2bold.kind"
+EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
+"""What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
 
 
@@ -55,7 +57,7 @@ def default_uri(study: Study) -> str:
 
 def masked(uri: str) -> str:
     """The address without the password in it."""
-    return re.sub(r"(://[^:/@]+:)[^@]+@", r"\1***@", uri)
+    return re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", uri)
 
 
 @contextmanager
@@ -212,7 +214,7 @@ class Tracker:
         found = self._client.get_experiment_by_name(self._name)
         if found is None:
             place = self._artifacts.as_uri() if self._local else None
-            self._client.create_experiment(self._name, artifact_location=place)
+            self._client.create_experiment(self._name, artifact_location=place, tags=EXPERIMENT)
             found = self._client.get_experiment_by_name(self._name)
         assert found is not None, f"experiment {self._name} vanished"
         return found

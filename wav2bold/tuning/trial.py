@@ -1,6 +1,7 @@
 """A warm trial: an actor that keeps encoder and data between configurations."""
 
 from collections.abc import Generator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ class WarmTrial(tune.Trainable):
     `origin`, written into it. Each step is an epoch.
     """
 
+    _epochs: Generator[Report, None, Refined] | None
+
     def setup(self, config: dict[str, Any], study: dict[str, Any] | None = None, cpus: float = 1) -> None:
-        """Load what stays. study: a `Study` as JSON, its paths absolute.  cpus: threads to use."""
+        """Take the first configuration. study: a `Study` as JSON, paths absolute.  cpus: threads to use."""
         torch.set_num_threads(max(int(cpus), 1))
         self._study = Study.model_validate(study)
-        self._encoder: Encoder = load_encoder(self._study.encoder, device_for(self._study))
-        self._shards: Shards = open_shards(self._study.shards)
         self._material: tuple[tuple[str, ...], Material] | None = None
         self._begin(config)
 
@@ -43,13 +44,20 @@ class WarmTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """One epoch; the last one also writes the refined encoder, where that was asked for."""
+        """One epoch; the last one also writes the refined encoder, where that was asked for.
+
+        The first one also loads what is missing: what goes wrong there is then this trial's own failure,
+        while a failing `setup` would be Ray's, and the trial would never have begun.
+        """
         try:
+            if self._epochs is None:
+                material = self._material_for(tuple(self._task["subjects"]))
+                self._epochs = refine(material, self._configuration, self._study.seed)
             report = next(self._epochs)
             self._reports.append(report)
             last = report.epoch == self._last_epoch
             if last:
-                self._finish()
+                self._finish(self._epochs)
         except UserError as error:
             raise RuntimeError(str(error)) from None  # Ray shows it as the trial's reason
         best = max(report.score for report in self._reports)
@@ -71,17 +79,15 @@ class WarmTrial(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._task = config["task"]
-        configuration = Configuration.model_validate(self._task["configuration"])
+        self._configuration = Configuration.model_validate(self._task["configuration"])
         self._reports: list[Report] = []
-        self._last_epoch = configuration.epochs if configuration.unfrozen else 0
-        self._epochs: Generator[Report, None, Refined] = refine(
-            self._material_for(tuple(self._task["subjects"])), configuration, self._study.seed
-        )
+        self._last_epoch = self._configuration.epochs if self._configuration.unfrozen else 0
+        self._epochs = None
 
-    def _finish(self) -> None:
+    def _finish(self, epochs: Generator[Report, None, Refined]) -> None:
         out = self._task.get("out")
         try:
-            next(self._epochs)
+            next(epochs)
         except StopIteration as ended:
             refined: Refined = ended.value
         else:
@@ -102,6 +108,14 @@ class WarmTrial(tune.Trainable):
             )
             self._material = (subjects, material)
         return self._material[1]
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return load_encoder(self._study.encoder, device_for(self._study))
+
+    @cached_property
+    def _shards(self) -> Shards:
+        return open_shards(self._study.shards)
 
 
 def longest_history(study: Study) -> int:

@@ -1,0 +1,126 @@
+"""Trials run in warm actors, and each ends in MLflow as it ended: whatever happens to its neighbours."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from listeners import on_disk, save_small_wav2vec2, speech, volumes
+
+from wav2bold.config import Configuration, Search, Split, Study
+from wav2bold.datasets.shards import open_shards
+from wav2bold.errors import RunsFailed
+from wav2bold.tuning import subjects as step
+from wav2bold.tuning.engine import Memory, Outcome, run_trials
+from wav2bold.tuning.tracking import Tracker
+
+TR_S, SECONDS = 1.0, 24.0
+STORIES = ("bakery", "ferry", "library", "lighthouse")
+QUICK = Configuration(history=2, epochs=2, unfrozen={"attention": (2, 2)}, warmup_steps=1)
+
+
+class Watched(Memory):
+    """Also notes in which process every trial ran."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.processes: dict[int, set[int]] = {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.processes.setdefault(trial.config["task"]["number"], set()).add(result["pid"])
+        super().on_trial_result(iteration, trials, trial, result, **info)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """Two people who heard four stories of 24 s."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    random = np.random.default_rng(0)
+    sounds = {story: speech(SECONDS, number) for number, story in enumerate(STORIES)}
+    bold = {
+        (subject, story): volumes(random.standard_normal((int(SECONDS) + 1, 3)), TR_S)
+        for subject in ("sub-001", "sub-002")
+        for story in STORIES
+    }
+    on_disk(tmp_path / "shards", sounds, bold, TR_S)
+    return Study(
+        name="listeners",
+        shards=tmp_path / "shards",
+        encoder=str(save_small_wav2vec2(tmp_path / "encoder")),
+        results=tmp_path,
+        split=Split(validation=("library",), test=("lighthouse",)),
+        configuration=QUICK,
+        search=Search(space={"history": {"low": 1, "high": 2}}),
+    )
+
+
+def task(number: int, configuration: Configuration = QUICK, subject: str = "sub-001") -> Mapping[str, Any]:
+    return {
+        "number": number,
+        "configuration": configuration.model_dump(mode="json"),
+        "subjects": [subject],
+    }
+
+
+def run(study: Study, tasks: list[Mapping[str, Any]]) -> tuple[list[Outcome], Watched, Tracker, str]:
+    tracker = Tracker(study)
+    parent = tracker.begin("sweep", "sweep", study, open_shards(study.shards).card)
+    memory = Watched(tracker, "trial", parent, len(tasks), lambda *_: None)
+    outcomes = run_trials(study, memory, f"sweep-{parent[:8]}", len(tasks), tasks=tasks)
+    return outcomes, memory, tracker, parent
+
+
+def test_trials_share_warm_processes(study: Study, small_ray: None) -> None:
+    _, memory, _, _ = run(study, [task(number) for number in range(8)])
+    assert sorted(memory.processes) == list(range(8))
+    assert len(set.union(*memory.processes.values())) <= study.search.parallel
+
+
+def test_a_trial_that_fails_is_told_and_the_others_finish(study: Study, small_ray: None) -> None:
+    # a rate at which the loss stops being a number, and a subject that the shards lack
+    wild = QUICK.model_copy(update={"encoder_lr": 1.0, "clip": 1e30, "weight_decay": 1e38, "epochs": 5})
+    tasks = [task(0), task(1, wild), task(2), task(3, subject="sub-009"), task(4)]
+    outcomes, _, tracker, parent = run(study, tasks)
+    assert [one.number for one in outcomes] == [0, 1, 2, 3, 4]
+    assert [one.failed for one in outcomes] == [False, True, False, True, False]
+    assert outcomes[1].reason == "the loss became nan in epoch 1 at encoder_lr 1; lower encoder_lr"
+    assert outcomes[3].reason == "KeyError: 'sub-009'"
+    assert all("\n" not in one.reason and "Traceback" not in one.reason for one in outcomes)
+    remembered = tracker.trials(parent)
+    assert [trial.status for trial in remembered] == ["FINISHED", "FAILED", "FINISHED", "FAILED", "FINISHED"]
+    assert [len(remembered[number].scores) for number in (0, 2, 4)] == [3, 3, 3]
+    assert remembered[0].scores == remembered[2].scores == remembered[4].scores  # no trial leaves a trace
+
+
+def test_refine_tells_who_failed_and_keeps_the_others(study: Study, small_ray: None) -> None:
+    # sub-002's shard is cut short after everything was checked
+    path = next((study.shards / "bold" / "subject=sub-002" / "story=ferry").iterdir())
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(RunsFailed) as raised:
+        step.refine(study, QUICK)
+    ((name, reason),) = raised.value.failures
+    assert name == "sub-002"
+    assert "prepare" in reason
+    assert (study.results / "refined" / "sub-001" / "model.safetensors").is_file()
+    assert not (study.results / "refined" / "sub-002").exists()
+    on_disk_again = step.refine(study, QUICK, ["sub-001"])
+    assert on_disk_again.kept == ("sub-001",)
+
+
+def test_an_interruption_ends_open_trials_as_killed(study: Study, small_ray: None) -> None:
+    tracker = Tracker(study)
+    parent = tracker.begin("sweep", "sweep", study, open_shards(study.shards).card)
+
+    def interrupt(what: str, done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    memory = Memory(tracker, "trial", parent, 6, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(study, memory, f"sweep-{parent[:8]}", 6, tasks=[task(number) for number in range(6)])
+    states = [trial.status for trial in tracker.trials(parent)]
+    assert states.count("FINISHED") == 2
+    assert set(states) <= {"FINISHED", "KILLED"}
