@@ -63,6 +63,29 @@ def _described(field: str) -> Any:
     return typer.Option(help=Simulation.model_fields[field].description)
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    """Words separated by commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        out.print(f"wav2bold {version('wav2bold')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _all_commands(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="New folder to write the recordings into.")],
@@ -70,7 +93,11 @@ def simulate(
         Path | None, typer.Option(help="Folder of recordings to join into stories. Default: synthesised.")
     ] = None,
     noise: Annotated[
-        Path | None, typer.Option(help="File of real resting-state BOLD to use as noise. Default: AR(1).")
+        Path | None,
+        typer.Option(
+            help="File of real resting-state BOLD to use as noise: the dataset is then semi-synthetic. "
+            "Default: AR(1) and drift."
+        ),
     ] = None,
     subjects: Annotated[int, _described("subjects")] = DEFAULTS.subjects,
     null_subjects: Annotated[int, _described("null_subjects")] = DEFAULTS.null_subjects,
@@ -83,6 +110,9 @@ def simulate(
     silent_targets: Annotated[int, _described("silent_targets")] = DEFAULTS.silent_targets,
     ceiling: Annotated[float, _described("ceiling")] = DEFAULTS.ceiling,
     perturbed: Annotated[str, _described("perturbed")] = ",".join(DEFAULTS.perturbed),
+    perturbed_layers: Annotated[str, _described("perturbed_layers")] = ",".join(
+        map(str, DEFAULTS.perturbed_layers)
+    ),
     seed: Annotated[int, _described("seed")] = DEFAULTS.seed,
 ) -> None:
     """Write a simulated dataset: speech, BOLD of people who hear it, and an encoder to refine.
@@ -91,27 +121,35 @@ def simulate(
     with parts perturbed, so that there is something to learn and the truth is known.
     """
     try:
-        options = Simulation(
-            subjects=subjects,
-            null_subjects=null_subjects,
-            stories=stories,
-            minutes=minutes,
-            tr_s=tr,
-            history=history,
-            space=space,
-            hearing_targets=hearing_targets,
-            silent_targets=silent_targets,
-            ceiling=ceiling,
-            perturbed=tuple(perturbed.split(",")) if perturbed else (),  # type: ignore[arg-type]  # checked here
-            seed=seed,
+        options = Simulation.model_validate(
+            {
+                "subjects": subjects,
+                "null_subjects": null_subjects,
+                "stories": stories,
+                "minutes": minutes,
+                "tr_s": tr,
+                "history": history,
+                "space": space,
+                "hearing_targets": hearing_targets,
+                "silent_targets": silent_targets,
+                "ceiling": ceiling,
+                "perturbed": _listed(perturbed),
+                "perturbed_layers": [
+                    int(layer) if layer.isdigit() else layer for layer in _listed(perturbed_layers)
+                ],
+                "seed": seed,
+            }
         )
     except ValidationError as error:
         raise StudyError(f"simulate: {explain(Simulation, error)}") from None
     with watching("simulate") as progress:
         truth = steps.simulate(folder, options, speech, noise, progress)
     people = len(truth.subjects) + len(truth.null_subjects)
+    kind = "" if noise is None else " (semi-synthetic: simulated signal, real noise)"
     out.print(
-        f"{people} subjects hear {len(truth.stories)} stories of {minutes:g} minutes: {folder}", markup=False
+        f"{people} subjects hear {len(truth.stories)} stories of {minutes:g} minutes{kind}: {folder}",
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -191,7 +229,7 @@ def refine(
     Each subject's folder loads with transformers' Wav2Vec2Model.from_pretrained. A subject that was
     refined from the same data with the same configuration is kept.
     """
-    who = None if subjects == "all" else [name.strip() for name in subjects.split(",") if name.strip()]
+    who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:
         done = steps.refine(study, config, who, out_folder, address, cpus, progress)
     folder = next(iter(done.folders.values())).parent
@@ -265,11 +303,9 @@ def main() -> None:
             )
             code = 2
         elif hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, of any version
-            err.print(
-                f"wav2bold: {error.format_message().rstrip('.')}; see wav2bold --help",
-                markup=False,
-                soft_wrap=True,
-            )
+            said = error.format_message().rstrip(".")
+            if said:  # nothing where the help was shown, since no command was given
+                err.print(f"wav2bold: {said}; see wav2bold --help", markup=False, soft_wrap=True)
             code = 2
         else:
             traceback.print_exc()

@@ -135,7 +135,7 @@ def _explain(model: type[Options], problem: ErrorDetails) -> str:
         case "literal_error":
             choices = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
             near = nearest(str(given), choices)
-            tail = f"; did you mean {near}?" if near else ""
+            tail = f"; did you mean {near}?" if near else "; write one of them"
             return f"{where}: {given} is none of {', '.join(choices)}{tail}"
         case "value_error":
             return f"{where}: {context['error']}" if where else str(context["error"])

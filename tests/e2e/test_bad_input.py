@@ -5,11 +5,12 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import soundfile
-from commands import Made, contents, edited, wav2bold
+from commands import Done, Made, contents, edited, wav2bold
 from listeners import RATE_HZ, speech
 
 
@@ -300,6 +301,11 @@ QUICK = [
         "simulate out --history 50",
         ("history: 50", "nearest valid value is 20"),
     ),
+    Case(
+        "layer that the simulated encoder lacks",
+        "simulate out --perturbed-layers 0,7",
+        ("perturbed_layers.1: 7 is none of 0, 1; write one of them",),
+    ),
     Case("TR off the grid", "simulate out --tr 1.51", ("1.51", "nearest valid value is 1.5")),
     # the command line
     Case("no such command", "sweeep x", ("sweeep", "--help")),
@@ -407,3 +413,14 @@ def test_refine_before_best_works_with_the_papers_configuration(tiny: Made, tmp_
     done = wav2bold("report", edited(path, path), "--out", tmp_path / "r.html")
     assert done.code == 2
     assert "remembers no sweep" in done.errors[0]
+
+
+def test_no_command_at_all_shows_the_help_and_nothing_else(tmp_path: Path) -> None:
+    done = wav2bold(folder=tmp_path)
+    assert done.code == 2
+    assert "Usage" in done.out + done.err
+    assert "wav2bold: " not in done.err
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    assert wav2bold("--version", folder=tmp_path) == Done(0, f"wav2bold {version('wav2bold')}\n", "")
