@@ -38,9 +38,18 @@ def choose_space(source: Path, there: Iterable[str], wanted: str | None) -> str:
     return wanted or spaces[0]
 
 
+UNFETCHED = "not fetched yet (`datalad get`)"
+
+
 def is_fetched(path: Path) -> bool:
     """Whether a file's bytes are here. DataLad leaves a link to nowhere for those that were not fetched."""
     return path.is_file()
+
+
+def left_out(recordings: Sequence[str], why: str) -> str:
+    """The sentence that tells of recordings that are passed over."""
+    what = "1 recording" if len(recordings) == 1 else f"{len(recordings)} recordings"
+    return f"{what} left out, {why}: {some(recordings)}"
 
 
 def some(names: Sequence[str]) -> str:

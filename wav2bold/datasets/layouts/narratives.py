@@ -29,10 +29,12 @@ from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.layouts.choosing import (
+    UNFETCHED,
     Tell,
     agreed_tr_s,
     choose_space,
     is_fetched,
+    left_out,
     some,
     space_of,
     unheard,
@@ -78,15 +80,15 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> lis
     runs: list[Run] = []
     for recording in by_space[choose_space(root, by_space, space)]:
         if recording.task not in stories:
-            left[f"as {EVENT_META} has no story for them"].append(recording.stem)
+            left[f"no story in {EVENT_META}"].append(recording.stem)
         elif _is_excluded(recording.stem, excluded):
             left[f"as {SCAN_EXCLUDE} says"].append(recording.stem)
         elif not any(is_fetched(path) for path in recording.files):
-            left["as they were not fetched (`datalad get`)"].append(recording.stem)
+            left[UNFETCHED].append(recording.stem)
         else:
             runs += _runs(root, recording, stories[recording.task])
     for why, stems in left.items():
-        tell(f"{len(stems)} recordings left out, {why}: {some(stems)}")
+        tell(left_out(stems, why))
     if not runs:
         raise DataError(f"{root / PIPELINE}: every recording is left out", "fetch some (`datalad get`)")
     return numbered(runs)
