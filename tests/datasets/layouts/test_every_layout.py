@@ -47,9 +47,9 @@ def test_a_run_is_read_as_it_was_recorded(published: Published) -> None:
 
 def test_another_space_is_refused_naming_those_there_are(published: Published) -> None:
     result = CliRunner().invoke(cli.app, ["manifest", str(published.source), "--space", "nowhere"])
-    there = (
-        "MNI152NLin2009cAsym_res-native, fsaverage6" if published.layout == "narratives" else published.space
-    )
+    there = published.space
+    if published.layout == "narratives":
+        there = f"MNI152NLin2009cAsym_res-native, {there}"
     assert f"no recordings found in space nowhere (there are {there})" in str(result.exception)
     assert str(result.exception).endswith("; choose one of them with --space")
 

@@ -53,9 +53,7 @@ def test_no_row_drifts_from_the_scanner(rows: int) -> None:
 
 
 @pytest.mark.parametrize(("history", "kept_from"), [(5, 0), (6, 1), (8, 3)])
-def test_the_first_rows_have_a_history_since_the_sound_began_before_them(
-    history: int, kept_from: int
-) -> None:
+def test_the_first_rows_have_a_history_as_the_sound_began_before(history: int, kept_from: int) -> None:
     """10.045 s were heard before row 0: five TRs, 10.0225 s, fit, and six don't."""
     t = np.arange(HOUR, dtype=np.int32)
     bold = Bold(t, story_times_s(t, TR_S, ONSET_S), t[:, None].astype(np.float32))
@@ -68,9 +66,8 @@ def test_the_first_rows_have_a_history_since_the_sound_began_before_them(
 
 def test_repeats_stand_in_place_of_their_mean(root: Path) -> None:
     runs = [run for run in find_runs(root) if run.subject == "UTS01" and run.story == "wheretheressmoke"]
-    assert [(run.repeat, run.member) for run in runs] == [
-        (n + 1, f"individual_repeats[{n}]") for n in range(3)
-    ]
+    expected = [(number + 1, f"individual_repeats[{number}]") for number in range(3)]
+    assert [(run.repeat, run.member) for run in runs] == expected
     assert {run.bold for run in runs} == {runs[0].bold}
     for index, run in enumerate(runs):
         np.testing.assert_array_equal(read_bold(run), noise(3, 30, 7, seed=2)[index])
@@ -108,7 +105,7 @@ def test_what_was_not_fetched_is_left_out_and_told(root: Path) -> None:
     link.symlink_to("../../../.git/annex/objects/nowhere")
     found = find(root)
     assert list(found.runs) == before
-    assert found.left_out == ("1 recordings left out, as they were not fetched (`datalad get`): UTS03/souls",)
+    assert found.left_out == ("1 recording left out, not fetched yet (`datalad get`): UTS03/souls",)
 
 
 def test_copies_that_spell_the_folder_as_bids_does_are_read_too(root: Path) -> None:

@@ -30,12 +30,13 @@ def events(root: Path, stem: str = "sub-140_task-slumlordreach") -> Path:
 
 
 def test_what_is_left_out_is_counted_and_told(root: Path) -> None:
-    assert find(root).left_out == (
+    excluded, no_story, unfetched = find(root).left_out
+    assert excluded == (
         "3 recordings left out, as code/scan_exclude.json says: "
-        "sub-001_task-pieman_run-1, sub-021_task-pieman, sub-053_task-lucy",
-        "1 recordings left out, as code/event_meta.json has no story for them: sub-060_task-schema_run-1",
-        "1 recordings left out, as they were not fetched (`datalad get`): sub-078_task-pieman",
+        "sub-001_task-pieman_run-1, sub-021_task-pieman, sub-053_task-lucy"
     )
+    assert no_story == "1 recording left out, no story in code/event_meta.json: sub-060_task-schema_run-1"
+    assert unfetched == "1 recording left out, not fetched yet (`datalad get`): sub-078_task-pieman"
 
 
 def test_an_excluded_task_does_not_take_along_one_that_begins_like_it(root: Path) -> None:
@@ -85,9 +86,8 @@ def test_a_hemisphere_without_the_other_is_named(root: Path, gone: str, kept: st
     folder = root / "derivatives" / "afni-nosmooth" / "sub-026" / "func"
     stem = "sub-026_task-milkyway_space-fsaverage6_hemi-{}_desc-clean.func.gii"
     (folder / stem.format(gone)).unlink()
-    assert refusal(root).startswith(
-        f"{folder / stem.format(kept)}: has no partner {stem.format(gone)}; put both"
-    )
+    expected = f"{folder / stem.format(kept)}: has no partner {stem.format(gone)}; put both"
+    assert refusal(root).startswith(expected)
 
 
 def test_another_tr_in_a_header_is_refused(root: Path) -> None:
@@ -119,9 +119,8 @@ def test_a_collection_of_which_nothing_is_left_is_refused(tmp_path: Path) -> Non
     for name, table in tables.items():
         (tmp_path / "code" / name).write_text(json.dumps(table))
     (tmp_path / "derivatives" / "afni-nosmooth").mkdir(parents=True)
-    assert "no recordings found; looked for derivatives/afni-nosmooth/sub-*/func/sub-*_space-fs" in refusal(
-        tmp_path
-    )
-    y = noise(5, 3)
+    looked_for = "derivatives/afni-nosmooth/sub-*/func/sub-*_space-fsaverage6_hemi-L_desc-clean.func.gii"
+    assert refusal(tmp_path) == f"{tmp_path}: no recordings found; looked for {looked_for}"
+    y = noise(5, 4)
     add_narrative(tmp_path, "sub-060", "sub-060_task-schema_run-1", y, y, NARRATIVES["lucy"][1])
     assert "every recording is left out; fetch some" in refusal(tmp_path)

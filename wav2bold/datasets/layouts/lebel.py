@@ -16,7 +16,7 @@ matrix with volumes [10:-5] of what was heard, so its row 0 is volume 10, acquir
 
 from pathlib import Path
 
-from wav2bold.datasets.layouts.choosing import Tell, choose_space, is_fetched, some, unheard
+from wav2bold.datasets.layouts.choosing import UNFETCHED, Tell, choose_space, is_fetched, left_out, unheard
 from wav2bold.datasets.matrices import shapes
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
@@ -47,7 +47,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> lis
     fetched = [path for path in paths if is_fetched(path)]
     missing = [f"{path.parent.name}/{path.stem}" for path in paths if not is_fetched(path)]
     if missing:
-        tell(f"{len(missing)} recordings left out, as they were not fetched (`datalad get`): {some(missing)}")
+        tell(left_out(missing, UNFETCHED))
     if not fetched:
         raise DataError(f"{paths[0].parent.parent}: nothing there was fetched", "fetch some (`datalad get`)")
     runs: list[Run] = []

@@ -203,8 +203,12 @@ def _file(folder: Path, name: str, value: str | None, wrong: list[DataError]) ->
         return None
     path = folder / value
     if not path.is_file():
-        wrong.append(DataError(f"{name} {path} is no file", "mend the path, or fetch the file"))
+        wrong.append(_no_file(name, path))
     return path
+
+
+def _no_file(name: str, path: Path) -> DataError:
+    return DataError(f"{name} {path} is no file", "mend the path, or fetch the file")
 
 
 def _bold(folder: Path, value: str | None, wrong: list[DataError]) -> tuple[tuple[Path, ...], str | None]:
@@ -213,8 +217,7 @@ def _bold(folder: Path, value: str | None, wrong: list[DataError]) -> tuple[tupl
         return (), None
     name, _, member = value.partition(MEMBER)
     bold = _pair(folder, name) if not (folder / name).is_file() else (folder / name,)
-    for path in bold:
-        _file(folder, "bold", str(path), wrong)
+    wrong += [_no_file("bold", path) for path in bold if not path.is_file()]
     if [path.suffix == ".gii" for path in bold] not in ([False], [True, True]):
         wrong.append(DataError(f"bold {value}: surfaces come in pairs of GIFTI", "write LEFT.gii,RIGHT.gii"))
     if member and not is_matrix(bold[0]):
