@@ -6,9 +6,10 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 from published import NARRATIVES, add_narrative, narratives
-from recordings import noise
+from recordings import noise, save_volumes
 
 from wav2bold.datasets.layouts.known import find
+from wav2bold.datasets.layouts.manifest import as_manifest
 from wav2bold.datasets.layouts.narratives import find_runs
 from wav2bold.errors import DataError
 
@@ -90,14 +91,23 @@ def test_a_hemisphere_without_the_other_is_named(root: Path, gone: str, kept: st
     assert refusal(root).startswith(expected)
 
 
-def test_another_tr_in_a_header_is_refused(root: Path) -> None:
-    path = next((root / "derivatives").rglob("sub-026*hemi-L*.gii"))
-    image = nib.load(path)
-    image.meta["TimeStep"] = "2000"
-    nib.save(image, path)
-    assert refusal(root).startswith(
-        f"{path}: its header says a TR of 2 s, the collection's is 1.5 s; set the"
-    )
+def test_another_tr_in_the_header_of_volumes_is_refused(root: Path) -> None:
+    path = next((root / "derivatives").rglob("sub-026*_bold.nii.gz"))
+    save_volumes(path, noise(2, 2, 1, 30), 2.0)
+    with pytest.raises(DataError) as caught:
+        find_runs(root, "MNI152NLin2009cAsym_res-native")
+    message = f"{path}: its header says a TR of 2 s, the collection's is 1.5 s; set the wrong one of the two"
+    assert str(caught.value).startswith(message)
+
+
+def test_a_surfaces_own_time_step_is_not_believed(root: Path) -> None:
+    for path in (root / "derivatives").rglob("sub-026*.gii"):
+        image = nib.load(path)
+        image.meta["TimeStep"] = "1000"
+        nib.save(image, path)
+    assert {run.tr_s for run in find_runs(root)} == {1.5}
+    (root / "runs.tsv").write_text(as_manifest(find_runs(root)))
+    assert {run.tr_s for run in find(root / "runs.tsv").runs} == {1.5}
 
 
 @pytest.mark.parametrize("name", ["event_meta.json", "scan_exclude.json"])

@@ -17,7 +17,7 @@ from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.cifti import DTSERIES
-from wav2bold.datasets.layouts.choosing import Tell, choose_space, space_of, unheard
+from wav2bold.datasets.layouts.choosing import TR_TOLERANCE_S, Tell, choose_space, space_of, unheard
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
 
@@ -26,8 +26,6 @@ SUFFIXES = {"bold", "events", "timeseries", "regressors"}
 PROCESSED = {"space", "res", "den", "desc", "hemi", "datatype", "suffix", "ext"}
 """Entities that say how a recording was processed, not which one it is."""
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg")
-TR_TOLERANCE_S = 1e-3
-"""Headers hold float32, and some tools round to the millisecond."""
 
 
 @dataclass(frozen=True)

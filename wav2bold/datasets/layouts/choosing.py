@@ -3,8 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from wav2bold.datasets.bold import header_tr_s
 from wav2bold.errors import DataError
 
+TR_TOLERANCE_S = 1e-3
+"""Headers hold float32, and some tools round to the millisecond."""
 Tell = Callable[[str], None]
 """Called with a sentence for every kind of recording that a layout leaves out on purpose."""
 
@@ -58,18 +61,16 @@ def some(names: Sequence[str]) -> str:
     return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def agreed_tr_s(path: Path, stated_s: float, where: str, header_s: float | None) -> float:
+def agreed_tr_s(path: Path, stated_s: float, where: str) -> float:
     """The TR that is stated for a BOLD file, in seconds, once its header doesn't contradict it.
 
+    GIFTI has no field for it, and what some tools note in its metadata others pass on unread: it isn't asked.
     where: who states it.  Raises DataError if the two differ.
     """
+    header_s = None if path.suffix == ".gii" else header_tr_s(path)
     if header_s is not None and abs(header_s - stated_s) > TR_TOLERANCE_S:
         raise DataError(
             f"{path}: its header says a TR of {header_s:g} s, {where} {stated_s:g} s",
             "set the wrong one of the two right",
         )
     return stated_s
-
-
-TR_TOLERANCE_S = 1e-3
-"""Headers hold float32, and some tools round to the millisecond."""

@@ -159,12 +159,12 @@ def _run(folder: Path, values: Mapping[str, str | None], wrong: list[DataError])
     if len(wrong) > before:
         return None
     try:
-        header_s = header_tr_s(bold[0])
         if is_matrix(bold[0]):
             matrix_columns(bold[0], member)
-        if tr_s is None and header_s is None:
+        if tr_s is not None:
+            agreed_tr_s(bold[0], tr_s, "tr is")
+        elif (tr_s := header_tr_s(bold[0])) is None:
             raise DataError(f"no tr, and {bold[0].name} doesn't say it", "write the seconds between volumes")
-        tr_s = header_s if tr_s is None else agreed_tr_s(bold[0], tr_s, "tr is", header_s)
     except DataError as error:
         wrong.append(error)
         return None

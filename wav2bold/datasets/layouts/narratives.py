@@ -9,7 +9,8 @@
     code/scan_exclude.json    {task: {subject: ["sub-001_task-pieman_run-1"]}}
 
 Names and shapes are those of the authors' scripts (github.com/snastase/narratives: code/run_regression.py,
-run_isc.py, exclude_scans.py, gifti_io.py, staging/compile_events.py).
+run_isc.py, exclude_scans.py, gifti_io.py, staging/compile_events.py). The first of them gives AFNI the TR of
+surfaces by hand: their metadata is not to be relied on.
 
 **When a sound began.** `event_meta.json` says when the *story* began, in whole volumes. Its sound may have
 begun earlier: most of the published files open with some 20 s of music and a pause, and `pieman_audio.wav` is
@@ -27,7 +28,6 @@ from typing import Any
 import pandas as pd
 from bids2table import parse_bids_entities
 
-from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.layouts.choosing import (
     UNFETCHED,
     Tell,
@@ -121,7 +121,7 @@ def _recordings(root: Path) -> dict[str, list[_Recording]]:
 
 def _runs(root: Path, recording: _Recording, stories: Mapping[str, Mapping[str, float]]) -> Iterator[Run]:
     """One run for each sound that was heard in a recording."""
-    tr_s = agreed_tr_s(recording.files[0], TR_S, "the collection's is", header_tr_s(recording.files[0]))
+    tr_s = agreed_tr_s(recording.files[0], TR_S, "the collection's is")
     space = space_of(parse_bids_entities(recording.files[0]))
     path = root / recording.subject / "func" / f"{recording.stem}_events.tsv"
     for sound, onset_s in _sounds(path, stories).items():
