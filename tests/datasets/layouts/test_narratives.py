@@ -73,13 +73,29 @@ def test_a_missing_piece_is_asked_for_by_name(root: Path) -> None:
     path = events(root)
     text = path.read_text()
     path.write_text(text.replace("stim_file", "sound"))
-    assert f"{path}: has the columns onset, duration, trial_type, sound; it lacks some of" in refusal(root)
+    assert refusal(root) == f"{path}: has no column stim_file; fetch it again"
+    path.write_bytes(b"\xff\xfe\n")
+    assert refusal(root) == f"{path}: is no table of events; fetch it again"
+    path.write_text("")
+    assert refusal(root) == f"{path}: is no table of events; fetch it again"
     path.unlink()
     assert refusal(root) == f"{path}: no such file; fetch it: it says when the sound began"
     path.write_text(text)
     sound = root / "stimuli" / "slumlordreach_audio.wav"
     sound.unlink()
     assert refusal(root).startswith(f"{sound}: no such file, {path.name} names it; fetch it")
+
+
+def test_a_tasks_recordings_may_share_an_events_file(root: Path) -> None:
+    before = find_runs(root)
+    events(root).rename(root / "task-slumlordreach_events.tsv")
+    assert find_runs(root) == before
+
+
+def test_a_sound_may_bear_its_tasks_name(root: Path) -> None:
+    path = events(root)
+    path.write_text(path.read_text().replace("slumlordreach_audio", "slumlord_audio"))
+    assert find_runs(root)[-1].audio == root / "stimuli" / "slumlordreach_audio.wav"
 
 
 @pytest.mark.parametrize(("gone", "kept"), [("L", "R"), ("R", "L")])
@@ -111,7 +127,7 @@ def test_a_surfaces_own_time_step_is_not_believed(root: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["event_meta.json", "scan_exclude.json"])
-@pytest.mark.parametrize("content", ["{", "[]", '{"pieman": 3}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"pieman": 3}', '{"pieman": {"a": 3}}'])
 def test_a_damaged_table_is_named(root: Path, name: str, content: str) -> None:
     path = root / "code" / name
     path.write_text(content)

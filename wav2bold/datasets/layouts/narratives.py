@@ -20,11 +20,12 @@ or to the story. The stories in both files must agree, so that a change in eithe
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from bids2table import parse_bids_entities
 
@@ -35,7 +36,6 @@ from wav2bold.datasets.layouts.choosing import (
     choose_space,
     is_fetched,
     left_out,
-    some,
     space_of,
     unheard,
 )
@@ -48,6 +48,9 @@ TR_S = 1.5
 USUAL_SPACE = "fsaverage6"
 SLACK_S = 2 * TR_S
 """event_meta.json counts whole volumes, and rounds up or down."""
+
+Stories = list[tuple[float, float]]
+"""Onset in the scan and duration of each story of a task, seconds, in order."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> lis
     Raises DataError, naming the file, if nothing is found, a partner, events or a sound is missing, or the
     events are not those of event_meta.json.
     """
-    stories, excluded = _read_json(root / EVENT_META), _excluded(root)
+    stories, excluded = _stories(root), _excluded(root)
     by_space = _recordings(root)
     if space is None and USUAL_SPACE in by_space:
         space = USUAL_SPACE
@@ -119,16 +122,21 @@ def _recordings(root: Path) -> dict[str, list[_Recording]]:
     return found
 
 
-def _runs(root: Path, recording: _Recording, stories: Mapping[str, Mapping[str, float]]) -> Iterator[Run]:
+def _runs(root: Path, recording: _Recording, stories: Stories) -> Iterator[Run]:
     """One run for each sound that was heard in a recording."""
     tr_s = agreed_tr_s(recording.files[0], TR_S, "the collection's is")
     space = space_of(parse_bids_entities(recording.files[0]))
-    path = root / recording.subject / "func" / f"{recording.stem}_events.tsv"
+    beside = root / recording.subject / "func" / f"{recording.stem}_events.tsv"
+    above = root / f"task-{recording.task}_events.tsv"  # as BIDS lets all recordings of a task share one
+    path = above if above.is_file() and not beside.is_file() else beside
     for sound, onset_s in _sounds(path, stories).items():
         audio = root / "stimuli" / sound
+        if not is_fetched(audio):  # the scripts call a sound `notthefall` whose task is `notthefallintact`
+            audio = audio.with_name(f"{recording.task}_audio.wav")
         if not is_fetched(audio):
+            missing = audio.with_name(sound)
             raise DataError(
-                f"{audio}: no such file, {path.name} names it", "fetch it (`datalad get stimuli`)"
+                f"{missing}: no such file, {path.name} names it", "fetch it (`datalad get stimuli`)"
             )
         yield Run(
             subject=recording.subject,
@@ -143,27 +151,27 @@ def _runs(root: Path, recording: _Recording, stories: Mapping[str, Mapping[str, 
         )
 
 
-def _sounds(path: Path, stories: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def _sounds(path: Path, stories: Stories) -> dict[str, float]:
     """When each sound that an events file names began in the scan, seconds.
 
     Raises DataError if its stories are not those of event_meta.json.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file", "fetch it: it says when the sound began")
-    events = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype={"trial_type": str, "stim_file": str})
-    needed = {"onset", "duration", "trial_type", "stim_file"}
-    if not needed <= set(events.columns):
-        raise DataError(
-            f"{path}: has the columns {', '.join(events.columns)}", f"it lacks some of {some(sorted(needed))}"
-        )
+    try:
+        events = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype={"trial_type": str, "stim_file": str})
+    except ValueError:  # pandas' own, also of text that is none
+        raise DataError(f"{path}: is no table of events", "fetch it again") from None
+    lacking = {"onset", "duration", "trial_type", "stim_file"} - set(events.columns)
+    if lacking:
+        raise DataError(f"{path}: has no column {', '.join(sorted(lacking))}", "fetch it again")
     events[["onset", "duration"]] = events[["onset", "duration"]].apply(pd.to_numeric, errors="coerce")
     events = events.dropna(subset=["onset", "duration", "stim_file"])
     told = events.loc[events["trial_type"] == "story", ["onset", "duration"]].sort_values("onset").to_numpy()
-    known = sorted((one["onset"] * TR_S, one["duration"] * TR_S) for one in stories.values())
-    if len(told) != len(known) or any(abs(a - b).max() > SLACK_S for a, b in zip(told, known, strict=True)):
+    if len(told) != len(stories) or (np.abs(told - np.array(stories)) > SLACK_S).any():
         raise DataError(
             f"{path}: its stories begin at {_seconds(told)} and last {_seconds(told, 1)}, by {EVENT_META} "
-            f"they begin at {_seconds(known)} and last {_seconds(known, 1)}",
+            f"they begin at {_seconds(stories)} and last {_seconds(stories, 1)}",
             "set the wrong one of the two right",
         )
     return {str(name): float(onset) for name, onset in events.groupby("stim_file")["onset"].min().items()}
@@ -173,10 +181,26 @@ def _seconds(stories: Any, column: int = 0) -> str:
     return ", ".join(f"{story[column]:g} s" for story in stories) or "none"
 
 
+def _stories(root: Path) -> dict[str, Stories]:
+    """Each task's stories by event_meta.json. Raises DataError if that is missing or damaged."""
+    path = root / EVENT_META
+    tasks = _read_json(path)
+    try:
+        return {
+            task: sorted((one["onset"] * TR_S, one["duration"] * TR_S) for one in stories.values())
+            for task, stories in tasks.items()
+        }
+    except (KeyError, TypeError):
+        raise _damaged(path) from None
+
+
 def _excluded(root: Path) -> list[str]:
     """The recordings that the authors leave out. Raises DataError if their file is missing or damaged."""
-    tasks = _read_json(root / SCAN_EXCLUDE)
-    return [name for subjects in tasks.values() for names in subjects.values() for name in names]
+    path = root / SCAN_EXCLUDE
+    lists = [names for subjects in _read_json(path).values() for names in subjects.values()]
+    if not all(isinstance(names, list) for names in lists):
+        raise _damaged(path)
+    return [str(name) for names in lists for name in names]
 
 
 def _is_excluded(stem: str, excluded: list[str]) -> bool:
@@ -189,8 +213,12 @@ def _read_json(path: Path) -> dict[str, dict[str, Any]]:
         raise DataError(f"{path}: no such file", "fetch the collection's code folder")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if all(isinstance(inner, dict) for inner in content.values()):
-            return dict(content)
-    except (ValueError, AttributeError):
-        pass
-    raise DataError(f"{path}: is not the collection's table of tasks", "fetch it again")
+    except ValueError:
+        raise _damaged(path) from None
+    if not isinstance(content, dict) or not all(isinstance(inner, dict) for inner in content.values()):
+        raise _damaged(path)
+    return content
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(f"{path}: is not the collection's table of tasks", "fetch it again")
