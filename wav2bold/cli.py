@@ -47,6 +47,14 @@ Address = Annotated[
     typer.Option(help="Ray cluster to work on, host:port or auto. Default: RAY_ADDRESS, or this machine."),
 ]
 Cpus = Annotated[int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")]
+Recordings = Annotated[Path, typer.Argument(help="Folder of recordings, or a manifest of them (.tsv).")]
+Layout = Annotated[
+    str | None,
+    typer.Option(help="manifest, narratives, lebel or bids. Default: whichever the recordings look like."),
+]
+Space = Annotated[
+    str | None, typer.Option(help="Which space to take where recordings were written in several.")
+]
 
 
 INTERRUPTED = 130
@@ -155,8 +163,10 @@ def simulate(
 
 @app.command()
 def prepare(
-    recordings: Annotated[Path, typer.Argument(help="Folder of recordings: BIDS derivatives with stimuli/.")],
+    recordings: Recordings,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for the shards; made if absent.")],
+    layout: Layout = None,
+    space: Space = None,
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
@@ -168,14 +178,35 @@ def prepare(
     from wav2bold.datasets.starter import study_path
 
     with watching("prepare") as progress:
-        done = steps.prepare(recordings, out_folder, None, address, cpus, progress)
+        done = steps.prepare(recordings, out_folder, None, address, cpus, progress, layout, space)
     card = done.card
+    runs = sum(sum(subject.stories.values()) for subject in card.subjects.values())
+    out.print(f"{done.layout}: {runs} recordings in space {card.space}", markup=False, soft_wrap=True)
+    for sentence in done.left_out:
+        out.print(sentence, markup=False, soft_wrap=True)
     out.print(
         f"{len(card.subjects)} subjects, {len(card.stories)} stories: {done.written} shards written, "
         f"{done.kept} kept, {done.removed} removed. Edit {study_path(out_folder)}, then sweep it.",
         markup=False,
         soft_wrap=True,
     )
+
+
+@app.command()
+def manifest(recordings: Recordings, layout: Layout = None, space: Space = None) -> None:
+    """Print recordings as a manifest, one line each, to read, edit and give to prepare.
+
+    wav2bold manifest RECORDINGS > runs.tsv && wav2bold prepare runs.tsv --out SHARDS
+    """
+    text, found = steps.manifest(recordings, layout, space)
+    typer.echo(text, nl=False)
+    people, stories = ({run.subject for run in found.runs}, {run.story for run in found.runs})
+    err.print(
+        f"{found.layout}: {len(people)} subjects, {len(stories)} stories, {len(found.runs)} recordings",
+        markup=False,
+    )
+    for sentence in found.left_out:
+        err.print(sentence, markup=False, soft_wrap=True)
 
 
 @app.command()

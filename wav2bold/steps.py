@@ -15,6 +15,7 @@ from wav2bold.options import check_file, check_folder, read_yaml
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
     from wav2bold.tuning.findings import Findings
@@ -51,10 +52,14 @@ def prepare(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    layout: str | None = None,
+    space: str | None = None,
 ) -> "Prepared":
     """Write recordings as shards into `out`, and a study file beside it unless there is one.
 
-    cleaning: None takes it from that study file. Only what is missing or changed is written.
+    recordings: a folder, or a manifest (.tsv).  cleaning: None takes it from that study file. Only what is
+    missing or changed is written.
+    layout: None recognises it.  space: which to take where recordings were written in several.
     """
     recordings, out = Path(recordings), Path(out)
     check_folder(out)
@@ -64,9 +69,18 @@ def prepare(
 
     cleaning = cleaning or cleaning_for(recordings, out)
     with connected(address, cpus):
-        prepared = step.prepare(recordings, out, cleaning, progress)
+        prepared = step.prepare(recordings, out, cleaning, progress, layout, space)
     begin_study(recordings, out, prepared.card)
     return prepared
+
+
+def manifest(recordings: AnyPath, layout: str | None = None, space: str | None = None) -> tuple[str, "Found"]:
+    """The recordings that `prepare` would read, as the text of a manifest, and how they were found."""
+    from wav2bold.datasets.layouts.known import find
+    from wav2bold.datasets.layouts.manifest import as_manifest
+
+    found = find(Path(recordings), layout, space)
+    return as_manifest(found.runs), found
 
 
 def sweep(

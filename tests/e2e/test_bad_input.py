@@ -311,6 +311,13 @@ QUICK = [
     Case("no such command", "sweeep x", ("sweeep", "--help")),
     Case("no such option", "sweep x --cpu 2", ("--cpu", "--help")),
     Case("recordings that are absent", "prepare none --out out", ("none: no such folder",)),
+    Case("layout that is none", "manifest full --layout bidz", ("--layout bidz", "did you mean bids?"), full),
+    Case(
+        "manifest with mistakes",
+        "manifest runs.tsv",
+        ("runs.tsv: 3 mistakes:", "line 2: tr two is no number", "line 2: bold", "line 2: audio"),
+        text("runs.tsv", "subject\tstory\tbold\taudio\ttr\tonset_s\ns\tx\tb.nii\ta.wav\ttwo\t0\n"),
+    ),
     Case("prepare into a full folder", "prepare full --out full", ("full: is not empty",), full),
     Case("prepare below a file", "prepare full --out study.yaml/x", ("study.yaml: is a file",), full),
 ]

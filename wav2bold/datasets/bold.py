@@ -1,4 +1,4 @@
-"""BOLD files as matrices of volumes by targets: NIfTI volumes, and pairs of GIFTI surfaces."""
+"""BOLD files as matrices of volumes by targets: NIfTI, pairs of GIFTI, CIFTI, HDF5."""
 
 import re
 import zlib
@@ -14,6 +14,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from wav2bold.datasets.cifti import grayordinates, is_cifti, model_words, read_series, series_tr_s
+from wav2bold.datasets.matrices import columns as matrix_columns
+from wav2bold.datasets.matrices import is_matrix, read_matrix
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 
@@ -28,16 +31,25 @@ def read_bold(
 ) -> NDArray[np.float32]:
     """A recording as (volumes, candidate targets) float32.
 
-    Candidates are a volume's voxels in C order of (i, j, k), those of `mask` if there is one, or the vertices
-    of the left and then the right hemisphere. `candidates` says where each is. Only volumes are smoothed.
+    Candidates are a volume's voxels in C order of (i, j, k), those of `mask` if there is one, the vertices of
+    the left and then the right hemisphere, a CIFTI file's grayordinates or an HDF5 matrix's columns.
+    `candidates` says where each is. Only volumes are smoothed.
     Raises DataError if a file is damaged, has no time axis, doesn't fit the mask or the other hemisphere.
     """
+    path = run.bold[0]
+    if is_matrix(path):
+        _unmasked(mask, "columns", path)
+        return read_matrix(path, run.member)
     if len(run.bold) == 1:
-        return _read_volumes(run.bold[0], mask, smoothing_fwhm_mm)
-    if mask is not None:
-        raise DataError(
-            f"{mask}: a mask of voxels can't select vertices of {run.bold[0]}", "leave cleaning.mask out"
-        )
+        image = _load(path)
+        if not is_cifti(image):
+            return _read_volumes(path, mask, smoothing_fwhm_mm)
+        _unmasked(mask, "grayordinates", path)
+        try:
+            return read_series(image, path)
+        except UNREADABLE as error:
+            raise _damaged(path, error) from None
+    _unmasked(mask, "vertices", path)
     left, right = (_read_surface(path) for path in run.bold)
     if len(left) != len(right):
         raise DataError(
@@ -52,9 +64,15 @@ def candidates(run: Run, mask: Path | None = None) -> pd.DataFrame:
 
     Volumes: voxel `i`, `j`, `k` and its centre `x_mm`, `y_mm`, `z_mm`.
     Surfaces: `hemisphere` L or R, and `vertex`.
+    CIFTI: `structure`, and a `vertex` of the cortex, or a voxel as above; the other is null.
+    HDF5: `column` of the matrix.
     """
+    if is_matrix(run.bold[0]):
+        return pd.DataFrame({"column": np.arange(matrix_columns(run.bold[0], run.member), dtype=np.int32)})
     if len(run.bold) == 1:
         image = _load(run.bold[0])
+        if is_cifti(image):
+            return grayordinates(image, run.bold[0])
         keep = _mask(mask, image, run.bold[0])
         shape = image.shape[:3]
         ijk = np.argwhere(keep) if keep is not None else np.indices(shape).reshape(3, -1).T
@@ -70,9 +88,13 @@ def candidates(run: Run, mask: Path | None = None) -> pd.DataFrame:
 
 def grid(run: Run, targets: int) -> str:
     """What must be alike in all recordings of a subject, in words: voxels and where they lie, or vertices."""
+    if is_matrix(run.bold[0]):
+        return f"{targets} columns"
     if len(run.bold) == 2:
         return f"{targets} vertices"
     image = _load(run.bold[0])
+    if is_cifti(image):
+        return model_words(image, run.bold[0])
     voxels, sizes = image.shape[:3], image.header.get_zooms()[:3]
     rows = ", ".join(f"({' '.join(f'{value:.2f}' for value in row)})" for row in image.affine[:3] + 0.0)
     return (
@@ -91,13 +113,18 @@ def header_tr_s(path: Path) -> float | None:
 
     GIFTI's `TimeStep` is milliseconds by FreeSurfer and seconds by others: no TR is 50 s or 50 ms.
     """
+    if is_matrix(path):
+        return None
     if path.name.endswith(".gii"):
         with path.open("rb") as file:
             head = file.read(1 << 16)  # metadata comes before the first array
         found = re.search(rb"TimeStep\W[^0-9]*?([0-9][0-9.eE+-]*)", head)
         step = float(found[1]) if found else 0.0
         return round(step * (1e-3 if step >= 50 else 1.0), 6) or None
-    header = _load(path).header
+    image = _load(path)
+    if is_cifti(image):
+        return series_tr_s(image, path)
+    header = image.header
     zooms = header.get_zooms()
     step = float(zooms[3]) if len(zooms) > 3 else 0.0
     return round(step * SECONDS.get(header.get_xyzt_units()[1], 1.0), 6) or None
@@ -129,6 +156,11 @@ def _read_surface(path: Path) -> NDArray[np.float32]:
         what = f"{len(arrays)} arrays of shape {', '.join(map(str, sorted(sizes)))}"
         raise DataError(f"{path}: {what} are no time series", "give a .func.gii with one array per volume")
     return np.stack(arrays).astype(np.float32, copy=False)
+
+
+def _unmasked(mask: Path | None, what: str, path: Path) -> None:
+    if mask is not None:
+        raise DataError(f"{mask}: a mask of voxels can't select {what} of {path}", "leave cleaning.mask out")
 
 
 def _mask(mask: Path | None, image: Any, path: Path) -> NDArray[np.bool_] | None:

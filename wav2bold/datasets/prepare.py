@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from wav2bold.config import Cleaning
 from wav2bold.datasets.agreement import check_clocks, kept_targets, sounds
 from wav2bold.datasets.jobs import run_job, story_job, targets_job
-from wav2bold.datasets.layouts.bids import find_runs
+from wav2bold.datasets.layouts.known import find
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.scan import RunScan, StoryScan, pack, scan_run, scan_story
 from wav2bold.datasets.shards import (
@@ -45,7 +45,7 @@ from wav2bold.errors import DataError, UserError
 from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
 
-LIBRARIES = ("wav2bold", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")
+LIBRARIES = ("wav2bold", "h5py", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")
 Job = Callable[[], Any]
 
 
@@ -55,6 +55,7 @@ class Prepared:
 
     written, kept: shards (sounds, recordings, tables of targets) written now, and found as they should be.
     removed: files of recordings that are gone.  dropped: candidate targets that did not vary, per subject.
+    layout: how the recordings were read.  left_out: a sentence for each kind that was passed over.
     """
 
     card: DatasetCard
@@ -62,6 +63,8 @@ class Prepared:
     kept: int
     removed: int
     dropped: Mapping[str, int]
+    layout: str
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,16 +82,20 @@ def prepare(
     out: Path,
     cleaning: Cleaning = Cleaning(),  # noqa: B008  # frozen
     progress: Progress = silent,
+    layout: str | None = None,
+    space: str | None = None,
 ) -> Prepared:
     """Write the shards of all recordings under a folder; what is already there and right stays untouched.
 
+    layout, space: as in `layouts.known.find`.
     Needs a Ray that is connected, and both folders on a disk that all its nodes share.
     Raises DataError for mistakes in the recordings, nearly all of them before anything is written.
     """
     assert ray.is_initialized()
     recordings, out = recordings.resolve(), out.resolve()
     check_ours(out)
-    runs = find_runs(recordings)
+    found_runs = find(recordings, layout, space)
+    runs = found_runs.runs
     check_clocks(recordings, runs)
     audio = sounds(runs)
     shards = [run_path(out, run.subject, run.story, run.repeat) for run in runs]
@@ -134,7 +141,8 @@ def prepare(
     if not (out / CARD_NAME).is_file():
         write_whole(out / CARD_NAME, card.to_json())
     dropped = {subject: int((~keep).sum()) for subject, keep in kept.items()}
-    return Prepared(card, len(stale), len(wanted) - len(stale), removed, dropped)
+    kept_shards = len(wanted) - len(stale)
+    return Prepared(card, len(stale), kept_shards, removed, dropped, found_runs.layout, found_runs.left_out)
 
 
 def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress) -> list[Any]:
@@ -202,12 +210,13 @@ def _card(
     for run in runs:
         heard[run.subject][run.story] = max(run.repeat, heard[run.subject].get(run.story, 0))
     inputs: dict[str, str] = {}
+    root = recordings if recordings.is_dir() else recordings.parent  # of a manifest
     found = [*(scan.inputs for scan in stories.values()), *(scan.inputs for scan in scans)]
     for read in found:
         for name, digest in read.items():
             path = Path(name)
-            within = path.is_relative_to(recordings)
-            inputs[path.relative_to(recordings).as_posix() if within else name] = digest
+            within = path.is_relative_to(root)
+            inputs[path.relative_to(root).as_posix() if within else name] = digest
     return DatasetCard(
         tr_s=runs[0].tr_s,
         space=runs[0].space,

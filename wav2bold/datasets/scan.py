@@ -76,7 +76,10 @@ def scan_run(run: Run, cleaning: Cleaning, shard: Path) -> RunScan:
     files = [*run.bold, *([run.confounds] if run.confounds and cleaning.confounds else [])]
     inputs = {str(path): file_digest(path) for path in [*files, *([cleaning.mask] if cleaning.mask else [])]}
     options = cleaning.model_dump(mode="json", exclude={"mask"})
-    key = content_digest("run", SCHEMA_VERSION, list(inputs.values()), options, run.tr_s, run.onset_s)
+    member = [run.member] if run.member else []
+    key = content_digest(
+        "run", SCHEMA_VERSION, list(inputs.values()), options, run.tr_s, run.onset_s, *member
+    )
     known = read_metadata(shard).get("scan", {})
     if known.get("key") == key:
         return RunScan(**{**known, "inputs": inputs})

@@ -1,4 +1,4 @@
-"""fMRIPrep-style BIDS derivatives: NIfTI volumes, or pairs of GIFTI surfaces.
+"""fMRIPrep-style BIDS derivatives: NIfTI volumes, pairs of GIFTI surfaces, or CIFTI time series.
 
 File names are parsed by bids2table. Its indexer is not used: it passes silently over folders whose name has a
 dot (`fmriprep-23.2.1`) or a bracket, leaves out JSON sidecars and files above the subjects' folders, and
@@ -9,14 +9,16 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
-from wav2bold.datasets.runs import Run
+from wav2bold.datasets.cifti import DTSERIES
+from wav2bold.datasets.layouts.choosing import TR_TOLERANCE_S, Tell, choose_space, space_of, unheard
+from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
 
 VOLUMES, SURFACE = (".nii.gz", ".nii"), ".func.gii"
@@ -24,8 +26,6 @@ SUFFIXES = {"bold", "events", "timeseries", "regressors"}
 PROCESSED = {"space", "res", "den", "desc", "hemi", "datatype", "suffix", "ext"}
 """Entities that say how a recording was processed, not which one it is."""
 SOUNDS = (".wav", ".flac", ".mp3", ".ogg")
-TR_TOLERANCE_S = 1e-3
-"""Headers hold float32, and some tools round to the millisecond."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,18 @@ class _File:
 
     @property
     def space(self) -> str:
-        """`fsaverage5`, or with resolution and density `MNI152NLin6Asym_res-2`."""
-        extra = [f"{key}-{self.entities[key]}" for key in ("res", "den") if key in self.entities]
-        return "_".join([self.entities.get("space", "native"), *extra])
+        return space_of(self.entities)
 
     def applies_to(self, recording: Mapping[str, str]) -> bool:
         return self.recording.items() <= recording.items()
 
 
-def find_runs(root: Path, space: str | None = None) -> list[Run]:
+def matches(source: Path) -> bool:
+    """Any folder: where its subjects' files are is for `find_runs` to look."""
+    return source.is_dir()
+
+
+def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> list[Run]:
     """Every recording of a story under `root`, ordered by subject, session, task and run.
 
     One row of an events file is one hearing: its story is the stem of `stim_file`, or else its `trial_type`,
@@ -61,7 +64,7 @@ def find_runs(root: Path, space: str | None = None) -> list[Run]:
     for file in files:
         by_subject[file.entities.get("sub")].append(file)
     runs: list[Run] = []
-    for bold in _recordings(root, files, space):
+    for bold in _recordings(root, files, space, tell):
         first, recording = bold[0], bold[0].recording
         own = by_subject[recording["sub"]] + by_subject[None]  # what may apply to it
         tr_s = _tr_s(first, own)
@@ -82,11 +85,7 @@ def find_runs(root: Path, space: str | None = None) -> list[Run]:
                     space=first.space,
                 )
             )
-    heard: defaultdict[tuple[str, str], int] = defaultdict(int)
-    for index, run in enumerate(runs):
-        heard[run.subject, run.story] += 1
-        runs[index] = replace(run, repeat=heard[run.subject, run.story])
-    return runs
+    return numbered(runs)
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -106,32 +105,27 @@ def _walk(root: Path) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def _recordings(root: Path, files: Sequence[_File], space: str | None) -> list[tuple[_File, ...]]:
-    """Each recording's files: one volume file, or left and right."""
-    found = [
-        f for f in files if f.entities["suffix"] == "bold" and f.entities.get("ext") in (*VOLUMES, SURFACE)
-    ]
+def _recordings(root: Path, files: Sequence[_File], space: str | None, tell: Tell) -> list[tuple[_File, ...]]:
+    """Each recording's files: one volume or CIFTI file, or left and right."""
+    kinds = (*VOLUMES, SURFACE, DTSERIES)
+    found = [f for f in files if f.entities["suffix"] == "bold" and f.entities.get("ext") in kinds]
     found = [f for f in found if "sub" in f.entities and f.entities.get("desc", "preproc") == "preproc"]
     groups: defaultdict[tuple[tuple[str, str], ...], list[_File]] = defaultdict(list)
     for file in found:
         groups[tuple(sorted(file.recording.items()))].append(file)
     chosen = {key: _processed(group) for key, group in groups.items()}
-    spaces = sorted({file.space for group in chosen.values() for file in group})
-    if space is not None:
-        chosen = {key: [f for f in group if f.space == space] for key, group in chosen.items()}
-        chosen = {key: group for key, group in chosen.items() if group}
-    elif len(spaces) > 1:
-        raise DataError(
-            f"{root}: recordings in {len(spaces)} spaces ({', '.join(spaces)})",
-            "keep in this folder only the space to learn from",
-        )
     if not chosen:
-        missing = f" in space {space} (there are {', '.join(spaces)})" if space and spaces else ""
         raise DataError(
-            f"{root}: no recordings found{missing}",
-            "looked for sub-*_desc-preproc_bold.nii.gz, sub-*_bold.nii.gz and sub-*_hemi-L_*bold.func.gii; "
-            "give the folder that fMRIPrep wrote",
+            f"{root}: no recordings found",
+            "looked for sub-*_desc-preproc_bold.nii.gz, sub-*_bold.nii.gz, sub-*_hemi-L_*bold.func.gii and "
+            f"sub-*_bold{DTSERIES}; give the folder that fMRIPrep wrote",
         )
+    space = choose_space(root, (file.space for group in chosen.values() for file in group), space)
+    chosen = {key: [f for f in group if f.space == space] for key, group in chosen.items()}
+    absent = sum(not group for group in chosen.values())
+    if absent:
+        tell(f"{absent} of {len(chosen)} recordings left out: they are not in space {space}")
+    chosen = {key: group for key, group in chosen.items() if group}
     return [_paired(group) for _, group in sorted(chosen.items(), key=lambda item: _order(dict(item[0])))]
 
 
@@ -143,7 +137,7 @@ def _processed(group: list[_File]) -> list[_File]:
 
 
 def _paired(group: list[_File]) -> tuple[_File, ...]:
-    if group[0].entities["ext"] in VOLUMES:
+    if any(file.entities["ext"] != SURFACE for file in group):
         if len(group) > 1:
             raise DataError(f"{group[0].path}: also at {group[1].path}", "keep one of the two")
         return (group[0],)

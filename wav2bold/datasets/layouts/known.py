@@ -1,0 +1,70 @@
+"""The layouts that `prepare` reads, and which one a folder or file is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wav2bold.datasets.layouts import bids, lebel, manifest, narratives
+from wav2bold.datasets.layouts.choosing import Tell
+from wav2bold.datasets.runs import Run
+from wav2bold.errors import DataError
+from wav2bold.options import nearest
+
+
+@dataclass(frozen=True)
+class Layout:
+    """matches: whether a source bears its marks.  find_runs: its runs (source, space or None, tell)."""
+
+    name: str
+    matches: Callable[[Path], bool]
+    find_runs: Callable[[Path, str | None, Tell], list[Run]]
+
+
+LAYOUTS = (
+    Layout("manifest", manifest.matches, manifest.find_runs),
+    Layout("narratives", narratives.matches, narratives.find_runs),
+    Layout("lebel", lebel.matches, lebel.find_runs),
+    Layout("bids", bids.matches, bids.find_runs),  # last: any folder may be one
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """layout: how the source was read.  left_out: a sentence for each kind of recording passed over."""
+
+    layout: str
+    runs: tuple[Run, ...]
+    left_out: tuple[str, ...]
+
+
+def find(source: Path, layout: str | None = None, space: str | None = None) -> Found:
+    """Every recording of a source. layout: None takes the first whose marks it bears.
+
+    Raises DataError if there is no such layout, the source is none, or as the layout does.
+    """
+    chosen = _named(layout) if layout else _recognised(source)
+    left_out: list[str] = []
+    runs = chosen.find_runs(source, space, left_out.append)
+    return Found(chosen.name, tuple(runs), tuple(left_out))
+
+
+def _named(name: str) -> Layout:
+    found = {layout.name: layout for layout in LAYOUTS}
+    if name not in found:
+        near = nearest(name, found)
+        raise DataError(
+            f"--layout {name}: there are {', '.join(found)}",
+            f"did you mean {near}?" if near else "name one of them",
+        )
+    return found[name]
+
+
+def _recognised(source: Path) -> Layout:
+    for layout in LAYOUTS:
+        if layout.matches(source):
+            return layout
+    if source.exists():
+        raise DataError(
+            f"{source}: is a file and no .tsv", "give a folder of recordings, or a manifest (.tsv)"
+        )
+    raise DataError(f"{source}: no such folder", "give a folder of recordings, or a manifest (.tsv)")
