@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from wav2bold.errors import DataError
+from wav2bold.pages.brains import can_map
+from wav2bold.pages.look import DARK, LIGHT
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning import report as step
-from wav2bold.tuning.brains import can_map
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.page import render
-from wav2bold.tuning.pictures import DARK, LIGHT
 from wav2bold.tuning.words import answer, p_value, status
 
 _spec = spec_from_file_location("made_up", Path(__file__).with_name("made_up.py"))

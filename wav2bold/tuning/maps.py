@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2bold.pages.brains import Scale, brain_map, can_map, difference_scale, score_scale
+from wav2bold.pages.words import score, signed
 from wav2bold.trainables.evaluate import Evaluation
 from wav2bold.trainables.scores import brain_score
-from wav2bold.tuning.brains import Scale, brain_map, can_map, difference_scale, score_scale
 from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.words import score, signed
 
 MOST_MAPS = 4
 """Subjects whose brains are all drawn; of more, only the first."""
