@@ -56,12 +56,11 @@ WIDTH_IN = 3.6  # 260 points: a telephone shows them on 340 pixels, and text sta
 def fill(template: str, **values: Any) -> str:
     """A page: `template`, which extends `base.html`, with its values, in the colours of day and night.
 
-    base.html wants title, heading, subtitle, notes and footer.
+    base.html wants title, heading, subtitle, notes and footer. figures.html has what can be imported.
     """
-    base = files("wav2bold.pages").joinpath("base.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=DictLoader({"base.html": base})
-    )
+    ours = files("wav2bold.pages")
+    shared = {name: ours.joinpath(name).read_text(encoding="utf-8") for name in ("base.html", "figures.html")}
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=DictLoader(shared))
     return environment.from_string(template).render(light=_css(LIGHT), dark=_css(DARK), **values)
 
 

@@ -8,7 +8,7 @@ MINUS = "\N{MINUS SIGN}"
 
 def score(value: float) -> str:
     """A correlation, to three decimals; an en dash where there is none."""
-    return f"{value:.3f}".replace("-", MINUS) if math.isfinite(value) else "\N{EN DASH}"
+    return decimals(value)
 
 
 def signed(value: float) -> str:
@@ -25,7 +25,7 @@ def count(number: int, word: str) -> str:
     """1 story, 2 stories."""
     if number == 1:
         return f"1 {word}"
-    return f"{number} {word[:-1]}ies" if word.endswith("y") else f"{number} {word}s"
+    return f"{number:,} {word[:-1]}ies" if word.endswith("y") else f"{number:,} {word}s"
 
 
 def simulated_note(*names: str) -> str:
@@ -42,3 +42,18 @@ def simulated_note(*names: str) -> str:
             "where the truth is known, and are no finding about the brain."
         )
     return ""
+
+
+def decimals(value: float, places: int = 3) -> str:
+    """A number to so many decimals; an en dash where there is none."""
+    return f"{value:.{places}f}".replace("-", MINUS) if math.isfinite(value) else "\N{EN DASH}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units: 42 s, 12 min 5 s, 3 h 20 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
