@@ -89,12 +89,13 @@ def crowd(
     tsnr: bool = False,
     recorded: bool = True,
     told: bool = True,
+    named: tuple[str, str] = ("sub-", "story"),
 ) -> Shards:
     """Subject i hears story j once, for `volumes`, unless `lengths[i, j]` says other recordings (or none).
 
     recorded: False writes no recordings.  told: False leaves volumes out of the card, as it once was.
     """
-    people, names = numbered("sub-", subjects), numbered("story", stories)
+    people, names = numbered(named[0], subjects), numbered(named[1], stories)
     writing.claim(root)
     cards = {}
     for j, story in enumerate(names):

@@ -15,7 +15,7 @@ from wav2bold.options import check_file, check_folder, read_yaml, write_whole
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from wav2bold.datasets.inspection import Facts
+    from wav2bold.datasets.facts import Facts
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
     from wav2bold.tuning.findings import Findings

@@ -1,7 +1,6 @@
 """What is told of shards is what their files say, also when there are thousands of them."""
 
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from crowds import TR_S, crowd
 from rich.console import Console
 
 import wav2bold
-from wav2bold.datasets.inspection import Facts, inspect
+from wav2bold.datasets.facts import Facts
+from wav2bold.datasets.inspection import inspect
 from wav2bold.datasets.listing import listing
 from wav2bold.datasets.shards import Shards, open_shards
 from wav2bold.errors import DataError
@@ -27,18 +27,18 @@ LENGTHS = {(0, 0): [60, 60], (1, 0): [60, 57], (1, 2): [], (2, 3): [62]}
 class Watched(Shards):
     """Shards that count what is read of them."""
 
-    read: Counter[str] = field(default_factory=Counter)
+    read: list[str] = field(default_factory=list)
 
     def targets(self, subject: str) -> object:
-        self.read["targets"] += 1
+        self.read.append("targets")
         return super().targets(subject)
 
     def repeat(self, subject: str, story: str, place: int) -> object:
-        self.read["recordings"] += 1
+        self.read.append("recordings")
         return super().repeat(subject, story, place)
 
     def audio(self, story: str) -> object:
-        self.read["sounds"] += 1
+        self.read.append("sounds")
         return super().audio(story)
 
 
@@ -102,7 +102,7 @@ def test_no_recording_of_9315_is_opened(tmp_path: Path) -> None:
     shards = crowd(tmp_path / "s", 345, 27, recorded=False)  # there is none to be opened
     watched = Watched(shards.root, shards.card)
     facts = inspect(watched)
-    assert watched.read == {"targets": 345}
+    assert watched.read == ["targets"] * 345
     assert (facts.recordings, facts.volumes) == (9315, 9315 * 60)
     for width in (80, 120, 200):
         text = told(facts, width)
@@ -162,6 +162,16 @@ def test_more_oddities_than_fit_are_counted(tmp_path: Path) -> None:
     facts = inspect(crowd(tmp_path / "s", 60, 2, lengths=odd, recorded=False))
     assert len(facts.unlike) == 20
     assert "and 5 more; --json lists all" in told(facts)
+
+
+def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
+    for subjects in (2, 40):
+        facts = inspect(
+            crowd(tmp_path / str(subjects), subjects, 2, named=("sub-[b]", "[bold]it's "), recorded=False)
+        )
+        text = told(facts)
+        assert "[bold]it's 1" in text
+        assert f"sub-[b]{subjects}" in text
 
 
 def test_json_holds_the_same_and_no_nan(tmp_path: Path) -> None:

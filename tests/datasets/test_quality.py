@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crowds import FOLLOWS, TR_S, crowd
-from pages import Parsed
+from parsed import Parsed
 
 from wav2bold.datasets.inspection import inspect
 from wav2bold.datasets.quality import render
@@ -87,7 +87,7 @@ def test_many_are_shown_as_a_group_with_the_few_that_stand_out(
 ) -> None:
     _, page = many_page
     shown = {one.name: one.why for one in shown_subjects(inspect(many))}
-    assert next(iter(shown.values())) == "usual"
+    assert next(iter(shown.values())) == "like most others"
     assert list(shown)[1:] == ["sub-03", "sub-04", "sub-06"]
     assert shown["sub-06"] == "has 10 targets, the median is 20"
     titles = [f"Carpet plot of {name}" for name in shown]
@@ -147,3 +147,13 @@ def test_best_targets_are_those_of_the_highest_ceiling(few: Shards) -> None:
     assert best_targets(table).tolist() == list(range(10))
     assert best_targets(table.assign(ceiling=np.nan)).tolist() == list(range(20))
     assert best_targets(table.assign(ceiling=np.arange(20.0)), least=1).tolist() == [18, 19]
+
+
+def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
+    html, page = page_of(
+        crowd(tmp_path / "s", 2, 2, named=("sub-\N{LATIN SMALL LETTER E WITH ACUTE}$", "<b>[i]$_$ & "))
+    )
+    assert "<b>" not in html
+    assert "<b>[i]$_$ & 1" in page.text
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import Parsed
+from parsed import Parsed
 
 from wav2bold.errors import DataError
 from wav2bold.pages.brains import can_map

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from wav2bold.datasets.inspection import Facts, StoryFacts, SubjectFacts
+from wav2bold.datasets.facts import Facts, StoryFacts, SubjectFacts
 from wav2bold.pages.words import count, decimals, duration
 
 MOST_COLUMNS = 8
@@ -67,7 +67,7 @@ def _recordings(facts: Facts) -> Table:
     table = _table("Story", "Sound, s", *(one.name for one in facts.subjects))
     for story in facts.stories:
         cells = [volumes_words(one.volumes.get(story.name, ())) for one in facts.subjects]
-        table.add_row(story.name, f"{story.seconds:,.1f}", *cells)
+        _row(table, story.name, f"{story.seconds:,.1f}", *cells)
     table.caption = "Volumes of each recording."
     return table
 
@@ -86,7 +86,7 @@ def _stories(stories: Sequence[StoryFacts]) -> Table:
         same = one.least_volumes == one.most_volumes
         span = "" if same else f" ({one.least_volumes:,} to {one.most_volumes:,})"
         volumes = f"{one.median_volumes:,.0f}{span}"
-        table.add_row(one.name, f"{one.seconds:,.1f}", f"{one.subjects:,}", f"{one.recordings:,}", volumes)
+        _row(table, one.name, f"{one.seconds:,.1f}", f"{one.subjects:,}", f"{one.recordings:,}", volumes)
     table.caption = "Volumes of a recording: median (least to most)."
     return table
 
@@ -99,8 +99,8 @@ def _people(facts: Facts) -> Table:
     for one in facts.subjects:
         cells = [len(one.volumes), one.recordings, one.total, round(one.seconds), one.targets]
         tsnr = [_tsnr(one)] if measured else []
-        table.add_row(one.name, *(f"{cell:,}" for cell in cells), decimals(one.ceiling), *tsnr)
-    table.caption = "Ceiling: mean over targets" + (", of tSNR too." if measured else ".")
+        _row(table, one.name, *(f"{cell:,}" for cell in cells), decimals(one.ceiling), *tsnr)
+    table.caption = f"Ceiling{' and tSNR' if measured else ''}: mean over targets."
     return table
 
 
@@ -125,7 +125,7 @@ def _folded(facts: Facts, width: int) -> Table:
         cells: list[str] = []
         for place in range(first, length * (-(-len(rows) // length)), length):
             cells += [*([""] if cells else []), *(rows[place] if place < len(rows) else blank)]
-        table.add_row(*cells)
+        _row(table, *cells)
     table.caption = "St: stories heard. Ceil: ceiling, mean over targets."
     return table
 
@@ -146,5 +146,10 @@ def _tsnr(one: SubjectFacts) -> str:
 def _table(*names: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, caption_justify="left")
     for number, name in enumerate(names):
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     return table
+
+
+def _row(table: Table, *cells: str) -> None:
+    """Add a row of plain text: names may hold what rich takes for markup."""
+    table.add_row(*map(Text, cells))

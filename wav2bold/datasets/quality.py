@@ -4,32 +4,28 @@ However many subjects there are, it opens the recordings of a few and the tables
 """
 
 import math
-import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from wav2bold.datasets import quality_charts as charts
-from wav2bold.datasets.inspection import Facts
+from wav2bold.datasets.facts import Facts
 from wav2bold.datasets.listing import cleaning_words, totals, volumes_words
+from wav2bold.datasets.quality_maps import maps
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.signals import change, clear_peak, envelope, lagged_correlation, zscored
 from wav2bold.datasets.standouts import (
     MOST_SHOWN,
     Shown,
     best_targets,
-    group_mean,
-    mapped_subjects,
     shared_story,
     shown_runs,
     shown_subjects,
 )
-from wav2bold.pages.brains import Scale, amount_scale, can_map, how_seen, score_scale, shown_map
 from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, simulated_note
 from wav2bold.progress import Progress, silent
@@ -41,7 +37,6 @@ MOST_STORIES = 4
 """Stories of each subject over which the lag is looked for."""
 MOST_LISTED = 60
 """Rows of a table of subjects, and lines of what is unlike the others."""
-MEASURES = {"ceiling": "Noise ceiling", "tsnr": "tSNR"}
 
 
 def render(shards: Shards, facts: Facts, progress: Progress = silent) -> str:
@@ -51,11 +46,11 @@ def render(shards: Shards, facts: Facts, progress: Progress = silent) -> str:
     carpets = []
     for number, one in enumerate(shown):
         progress(f"carpet of {one.name}", number, steps)
-        carpets.append(_carpet(shards, facts, one))
+        carpets.append(_carpet(shards, facts, one, f"carpet-{number}"))
     progress("sound and BOLD", steps - 3, steps)
     heard = _heard(shards, facts, [one.name for one in shown])
     progress("maps", steps - 2, steps)
-    drawn = _maps(shards, facts, shown)
+    drawn = maps(shards, facts, shown)
     progress("page", steps - 1, steps)
     template = files("wav2bold.datasets").joinpath("quality.html").read_text(encoding="utf-8")
     few = len(facts.subjects) <= MOST_SHOWN
@@ -134,7 +129,7 @@ def _group(facts: Facts) -> list[Markup]:
     return [
         _svg(charts.spread(values, label, f"spread-{number}"))
         for number, (label, values) in enumerate(finite.items())
-        if values
+        if len(set(values)) > 1
     ]
 
 
@@ -147,7 +142,7 @@ def _overview(facts: Facts) -> str:
     return charts.overview(list(columns), list(rows), heard, odd)
 
 
-def _carpet(shards: Shards, facts: Facts, shown: Shown) -> dict[str, Any]:
+def _carpet(shards: Shards, facts: Facts, shown: Shown, identifier: str) -> dict[str, Any]:
     """One subject's carpet: its targets by falling ceiling, or in their own order where there is none."""
     subject = next(one for one in facts.subjects if one.name == shown.name)
     runs = shown_runs(facts, subject)
@@ -162,7 +157,7 @@ def _carpet(shards: Shards, facts: Facts, shown: Shown) -> dict[str, Any]:
     return {
         "name": subject.name,
         "why": shown.why,
-        "svg": _svg(charts.carpet(_identifier(subject.name), pictures)),
+        "svg": _svg(charts.carpet(identifier, subject.name, pictures)),
         "runs": f"{len(runs)} of {count(subject.recordings, 'recording')}"
         if len(runs) < subject.recordings
         else count(subject.recordings, "recording"),
@@ -215,62 +210,6 @@ def _heard(shards: Shards, facts: Facts, names: Sequence[str]) -> dict[str, Any]
         "responses": _svg(charts.responses(story, shown, SHOWN_S)),
         "lags": _svg(charts.lags([facts.tr_s * step for step in steps.tolist()], r)),
     }
-
-
-def _maps(shards: Shards, facts: Facts, shown: Sequence[Shown]) -> dict[str, Any]:
-    """Ceiling and tSNR on the brain: of every subject, or of all together if they are many."""
-    many = len(facts.subjects) > MOST_SHOWN
-    tables: dict[str, pd.DataFrame] = {}
-    columns = [
-        column
-        for column in MEASURES
-        if any(math.isfinite(getattr(one, column) or math.nan) for one in facts.subjects)
-    ]
-    lacking = [said for column, said in _absent(facts).items() if column not in columns]
-    if columns and all(can_map(shards.targets(one.name), facts.space) for one in shown):
-        if many:
-            everyone = [one.name for one in facts.subjects]
-            tables[f"Mean of {len(everyone)}"] = group_mean(shards.targets, everyone, columns)
-        tables |= {name: shards.targets(name) for name in mapped_subjects(facts, shown)}
-    elif columns:
-        lacking.append(
-            f"There is no brain at hand on which targets of the space {facts.space} could be drawn."
-        )
-    people, scales = [], []
-    for column in columns if tables else ():
-        values = {name: table[column].to_numpy(np.float64) for name, table in tables.items()}
-        scale = (score_scale if column == "ceiling" else amount_scale)(*values.values())
-        people.append({"name": MEASURES[column], "maps": _row(tables, values, scale, MEASURES[column])})
-        scales.append(scale.legend("0", f"{scale.high:.{2 if scale.high < 10 else 0}f}", MEASURES[column]))
-    glass = any("vertex" not in table for table in tables.values())
-    seen = how_seen(facts.space, glass) if tables else ""
-    return {"people": people, "scales": scales, "glass": glass, "caption": seen, "lacking": " ".join(lacking)}
-
-
-def _row(
-    tables: dict[str, pd.DataFrame], values: dict[str, NDArray[np.float64]], scale: Scale, label: str
-) -> list[dict[str, Any]]:
-    """One measure's map of each subject."""
-    return [
-        shown_map(table, values[name], scale, name, f"{label} of {name}, mean {np.nanmean(values[name]):.3g}")
-        for name, table in tables.items()
-    ]
-
-
-def _absent(facts: Facts) -> dict[str, str]:
-    """Why there is no map of something."""
-    told = any(one.tsnr is not None for one in facts.subjects)
-    return {
-        "ceiling": "No target has a noise ceiling, so there is no map of it: no story was recorded twice.",
-        "tsnr": "No target has a tSNR."
-        if told
-        else "These shards don't say the tSNR of their targets, so there is no map of it.",
-    }
-
-
-def _identifier(name: str) -> str:
-    """A subject's name as part of an element's id."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
 def _svg(text: str) -> Markup:

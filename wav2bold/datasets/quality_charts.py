@@ -21,6 +21,8 @@ MOST_COLUMNS = 800
 CONTRAST = 2.0
 """Standard deviations that are black and white, as in nilearn's carpets."""
 LONGEST_NAME = 16
+MOST_NAMED = 6
+"""Subjects who are named below a picture of many."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Response:
     bold: NDArray[np.float64]
 
 
-def carpet(name: str, runs: Sequence[RunPicture]) -> str:
+def carpet(identifier: str, name: str, runs: Sequence[RunPicture]) -> str:
     """Recordings side by side: above, how much each volume differs from the last; below, a row per target."""
     volumes = sum(len(run.change) for run in runs)
     shares = [max(1, MOST_COLUMNS * len(run.change) // volumes) for run in runs]
@@ -80,7 +82,7 @@ def carpet(name: str, runs: Sequence[RunPicture]) -> str:
         )
         below.tick_params(axis="x", length=0)
         below.spines[:].set_visible(False)
-        return svg(figure, f"carpet-{name}", f"Carpet plot of {name}: every target over {volumes} volumes")
+        return svg(figure, identifier, f"Carpet plot of {name}: every target over {volumes} volumes")
 
 
 def responses(story: str, shown: Sequence[Response], until_s: float) -> str:
@@ -153,8 +155,8 @@ def overview(
             axes.set_ylabel("stories")
             axes.set_yticks([])
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"subjects, {subjects[0]} to {subjects[-1]}")
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        named = np.unique(np.linspace(0, len(subjects) - 1, MOST_NAMED).round().astype(int)).tolist()
+        axes.set_xticks(named, [_short(subjects[place]) for place in named])
         axes.spines[:].set_visible(False)
         return svg(figure, "overview", "Which stories each subject heard")
 

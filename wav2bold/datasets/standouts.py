@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wav2bold.datasets.inspection import Facts, SubjectFacts
+from wav2bold.datasets.facts import Facts, SubjectFacts
 
 MOST_SHOWN = 4
 """Subjects whose recordings are drawn."""
@@ -41,7 +41,7 @@ def shown_subjects(facts: Facts) -> list[Shown]:
     kinds = [one.kind for one in facts.unlike]
     firsts = [place for place, kind in enumerate(kinds) if kind not in kinds[:place]]
     order = [*firsts, *(place for place in range(len(kinds)) if place not in firsts)]
-    chosen = {usual.name: "usual"}
+    chosen = {usual.name: "like most others"}
     for one in (facts.unlike[place] for place in order):
         if len(chosen) < MOST_SHOWN:
             chosen.setdefault(one.subject, one.words)

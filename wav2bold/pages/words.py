@@ -50,10 +50,10 @@ def decimals(value: float, places: int = 3) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its two largest units: 42 s, 12 min 5 s, 3 h 20 min."""
+    """A length of time in its two largest units: 42 s, 12 min 5 s, 3 h 20 min, 2 h."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+    large, small, units = (whole, 60, ("min", "s")) if whole < 3600 else (whole // 60, 60, ("h", "min"))
+    rest = large % small
+    return f"{large // small:,} {units[0]}" + (f" {rest} {units[1]}" if rest else "")
