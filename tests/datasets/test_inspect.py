@@ -1,7 +1,7 @@
 """What is told of shards is what their files say, also when there are thousands of them."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ from crowds import TR_S, crowd
 from rich.console import Console
 
 import wav2bold
+from wav2bold.config import Cleaning
 from wav2bold.datasets.facts import Facts
 from wav2bold.datasets.inspection import inspect
-from wav2bold.datasets.listing import listing
+from wav2bold.datasets.listing import cleaning_words, listing
 from wav2bold.datasets.shards import Shards, open_shards
 from wav2bold.errors import DataError
 
@@ -172,6 +173,15 @@ def test_names_are_text_whatever_they_hold(tmp_path: Path) -> None:
         text = told(facts)
         assert "[bold]it's 1" in text
         assert f"sub-[b]{subjects}" in text
+
+
+def test_cleaning_is_told_without_saying_where_files_lie(few: Path) -> None:
+    cleaning = Cleaning(
+        high_pass_s=None, confounds=("csf", "trans_x"), mask=Path("/home/somebody/ears.nii.gz")
+    )
+    facts = replace(wav2bold.inspect(few), cleaning=cleaning.model_dump(mode="json"))
+    assert "cleaning: detrend, confounds csf trans_x, mask ears.nii.gz, dtype float32" in told(facts)
+    assert cleaning_words(replace(facts, cleaning={"detrend": False, "drop_first": 0})) == "none"
 
 
 def test_json_holds_the_same_and_no_nan(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What shards hold, for the terminal (rich): whole for a few subjects, a summary for many."""
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 from rich import box
@@ -33,17 +34,19 @@ def listing(facts: Facts, width: int) -> Group:
 
 
 def cleaning_words(facts: Facts) -> str:
-    """The options in force, by their names in the study file."""
+    """The options in force, by their names in the study file; of a file only its name: pages are shared."""
     said = []
     for name, value in facts.cleaning.items():
         if value is True:
             said.append(name)
         elif value:
             words = value if isinstance(value, list | tuple) else [value]
-            said.append(
-                " ".join([name, *(f"{one:g}" if isinstance(one, float) else str(one) for one in words)])
-            )
+            said.append(" ".join([name, *map(_word, words)]))
     return ", ".join(said) or "none"
+
+
+def _word(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else PurePath(str(value)).name
 
 
 def totals(facts: Facts) -> str:
