@@ -1,7 +1,7 @@
 """Refine speech models on fMRI of people who hear speech."""
 
 from wav2bold.config import Cleaning, Configuration, Search, Simulation, Split, Study
-from wav2bold.steps import best, manifest, prepare, refine, report, simulate, sweep
+from wav2bold.steps import best, inspect, manifest, prepare, refine, report, simulate, sweep
 
 __all__ = [
     "Cleaning",
@@ -11,6 +11,7 @@ __all__ = [
     "Split",
     "Study",
     "best",
+    "inspect",
     "manifest",
     "prepare",
     "refine",

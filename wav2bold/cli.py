@@ -26,6 +26,7 @@ app = typer.Typer(
     From recordings to the best refined encoder, one step a command:
 
     [bold]prepare[/bold] RECORDINGS --out SHARDS  writes shards, and a study.yaml to edit
+    [bold]inspect[/bold] SHARDS  tells what they hold, and draws it
     [bold]sweep[/bold] STUDY  searches history, regularisation, learning rate, what is unfrozen
     [bold]best[/bold] STUDY --out best.yaml  names the winner
     [bold]refine[/bold] STUDY --config best.yaml  refines the encoder for every subject
@@ -207,6 +208,37 @@ def manifest(recordings: Recordings, layout: Layout = None, space: Space = None)
     )
     for sentence in found.left_out:
         err.print(sentence, markup=False, soft_wrap=True)
+
+
+@app.command()
+def inspect(
+    shards: Annotated[Path, typer.Argument(help="Folder of shards that prepare wrote.")],
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="The quality page. Default: quality.html beside the shards.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all facts as JSON; no page unless --out is given.")
+    ] = False,
+    page: Annotated[bool, typer.Option(help="Whether to write the quality page.")] = True,
+) -> None:
+    """Tell what shards hold, and write a page about their quality.
+
+    Subjects and stories with their volumes, targets and noise ceilings, and who is unlike the others.
+    The page draws recordings as carpets, ceilings on the brain, and BOLD beside the sound.
+    """
+    from wav2bold.datasets.inspection import quality_path
+    from wav2bold.datasets.listing import listing
+
+    facts = steps.inspect(shards)
+    if as_json:
+        typer.echo(facts.to_json())
+    else:
+        out.print(listing(facts, out.width))
+    if page and (out_file or not as_json):
+        place = out_file or quality_path(shards)
+        with watching("inspect") as progress:
+            steps.quality(facts, place, progress)
+        err.print(f"written: {place}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from wav2bold.config import Cleaning, Configuration, Simulation, Study
 from wav2bold.errors import StudyError
-from wav2bold.options import check_file, check_folder, read_yaml
+from wav2bold.options import check_file, check_folder, read_yaml, write_whole
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from wav2bold.datasets.facts import Facts
     from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
@@ -81,6 +82,28 @@ def manifest(recordings: AnyPath, layout: str | None = None, space: str | None =
 
     found = find(Path(recordings), layout, space)
     return as_manifest(found.runs), found
+
+
+def inspect(shards: AnyPath, out: AnyPath | None = None, progress: Progress = silent) -> "Facts":
+    """What a folder of shards holds; `out` gets the quality page."""
+    if out is not None:
+        check_file(Path(out))
+    from wav2bold.datasets import inspection as step
+    from wav2bold.datasets.shards import open_shards
+
+    facts = step.inspect(open_shards(Path(shards)))
+    if out is not None:
+        quality(facts, out, progress)
+    return facts
+
+
+def quality(facts: "Facts", out: AnyPath, progress: Progress = silent) -> None:
+    """Write the quality page of shards that were inspected."""
+    check_file(Path(out))
+    from wav2bold.datasets.quality import render
+    from wav2bold.datasets.shards import open_shards
+
+    write_whole(Path(out), render(open_shards(Path(facts.shards)), facts, progress))
 
 
 def sweep(

@@ -1,5 +1,6 @@
 """`prepare` writes what its inputs say, once, and nothing when they are wrong."""
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -181,6 +182,31 @@ def test_an_interrupted_prepare_is_told_apart_and_finished(recordings: Path, tmp
     assert (again.written, again.kept) == (1, whole.written - 1)
     assert again.card == whole.card
     assert not list(out.rglob("*.partial"))
+
+
+def test_card_knows_the_volumes_of_every_recording(recordings: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shards"
+    prepare(recordings, out, PLAIN.model_copy(update={"drop_first": 2}))
+    shards = open_shards(out)
+    for subject, card in shards.card.subjects.items():
+        for story, volumes in card.volumes.items():
+            assert list(volumes) == [len(bold.t) for bold in shards.repeats(subject, story)]
+    assert shards.card.subjects["sub-01"].volumes == {"story1": [12, 11], "story2": [38]}
+
+
+def test_a_card_of_before_it_knew_volumes_is_renewed_and_no_recording(
+    recordings: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "shards"
+    whole = prepare(recordings, out, PLAIN)
+    said = json.loads((out / "dataset.json").read_text())
+    for card in said["subjects"].values():
+        del card["volumes"]
+    (out / "dataset.json").write_text(json.dumps(said))
+    assert open_shards(out).volumes("sub-01", "story1") == (14, 13)
+    again = prepare(recordings, out, PLAIN)
+    assert (again.written, again.kept) == (0, whole.written)
+    assert open_shards(out).card == whole.card
 
 
 def test_plain_pyarrow_reads_the_columns(recordings: Path, tmp_path: Path) -> None:

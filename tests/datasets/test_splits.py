@@ -1,5 +1,7 @@
 """Every story has one role, and a misspelt one is found."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,3 +55,23 @@ def test_a_split_that_leaves_nothing_to_learn_from_is_refused() -> None:
     with pytest.raises(StudyError) as raised:
         split_stories(Split(validation=("ferry",), test=("bakery",)), of("bakery", "ferry"))
     assert str(raised.value) == "split: no story is left to train on; the dataset has 2 stories"
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        (Split(validation=("ferry",), test=("library",)), "bakery (train) and library (test)"),
+        (Split(validation=("library",), test=("ferry",)), "bakery (train) and library (validation)"),
+        (Split(validation=("library",), test=("bakery",)), "library (validation) and bakery (test)"),
+    ],
+)
+def test_one_sound_under_two_names_is_not_heard_in_two_roles(split: Split, said: str) -> None:
+    known = of("bakery", "ferry", "library", "orchard")
+    same = {**known.stories, "library": known.stories["bakery"]}
+    with pytest.raises(StudyError) as raised:
+        split_stories(split, replace(known, stories=same))
+    assert str(raised.value) == (
+        f"split: {said} are the same sound; give both the same role, or leave one out of train"
+    )
+    together = Split(validation=("ferry",), test=("orchard",))
+    assert split_stories(together, replace(known, stories=same)).train == ("bakery", "library")

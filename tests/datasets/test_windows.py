@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from listeners import InMemory, in_memory, volumes
 
 from wav2bold.config import Split
+from wav2bold.datasets.jobs import story_times_s
 from wav2bold.datasets.shards import Bold
 from wav2bold.datasets.splits import split_stories
 from wav2bold.datasets.windows import Windows, window_length, window_slice, window_stop, windows
@@ -89,6 +90,102 @@ def test_a_slice_is_as_long_as_the_history_or_refused(time_s: float, tr_s: float
     assert part.start >= 0
     assert part.stop <= Fraction(time_s) * RATE_HZ + Fraction(1, 10_000)
     assert abs((part.stop - part.start) / RATE_HZ - history * tr_s) <= 0.5 / RATE_HZ
+
+
+DECIMAL_TR = st.sampled_from(
+    ["2.0045", "1.49", "0.72", "0.8", "1.1", "2.00449", "1.3333333", "2.5000001"]
+) | (st.decimals("0.3", "3", places=7).map(str))
+"""TRs as sidecars write them; of most, no volume but the first falls on a sample."""
+DECIMAL_ONSET = st.sampled_from(["0", "-0.0001", "10.045", "-12.5"]) | st.decimals("-60", "60", places=5).map(
+    str
+)
+"""When the story begins in the scan; below 0, it began before the scan."""
+
+
+def as_prepared(tr_s: str, onset_s: str, count: int) -> Bold:
+    """A recording with the times that `prepare` writes; its only target is the number of its volume."""
+    t = np.arange(count, dtype=np.int32)
+    return Bold(t, story_times_s(t, float(tr_s), float(onset_s)), t[:, None].astype(np.float32))
+
+
+def exact_samples(tr_s: str, onset_s: str, t: int) -> Fraction:
+    """Time of a volume in the story, in samples."""
+    return (t * Fraction(tr_s) - Fraction(onset_s)) * RATE_HZ
+
+
+@given(tr_s=DECIMAL_TR, onset_s=DECIMAL_ONSET, history=HISTORY, samples=st.integers(1, 1_600_000))
+@settings(max_examples=200, deadline=None)
+def test_whatever_the_tr_no_window_reads_past_its_volume_and_none_is_lost(
+    tr_s: str, onset_s: str, history: int, samples: int
+) -> None:
+    told = as_prepared(tr_s, onset_s, 60)
+    shards = in_memory({"ferry": samples / RATE_HZ}, {("sub-001", "ferry"): told}, float(tr_s))
+    length = window_length(float(tr_s), history)
+    assert length == round(history * Fraction(tr_s) * RATE_HZ)
+    ends = {t: floor(exact_samples(tr_s, onset_s, t)) for t in range(60)}
+    complete = [t for t, end in ends.items() if length <= end <= samples]
+    if not complete:
+        with pytest.raises(DataError, match="no volume of ferry has a history"):
+            windows(shards, ["sub-001"], ["ferry"], history)
+        return
+    found = windows(shards, ["sub-001"], ["ferry"], history)
+    assert found.y[:, 0].tolist() == complete
+    assert found.stop.tolist() == [ends[t] for t in complete]
+    for stop, t in zip(found.stop, complete, strict=True):
+        # sample n is heard from n / 16,000 s on: the last one read began before the volume was acquired
+        assert int(stop) - 1 < exact_samples(tr_s, onset_s, t)
+        part = window_slice(float(told.time_s[t]), float(tr_s), history)
+        assert (part.start, part.stop) == (stop - length, stop)
+
+
+@given(tr_s=DECIMAL_TR, onset_s=DECIMAL_ONSET)
+@settings(max_examples=30, deadline=None)
+def test_whatever_the_tr_windows_keep_step_for_an_hour(tr_s: str, onset_s: str) -> None:
+    count = int(3600 / float(tr_s))
+    stops = [window_stop(time) for time in as_prepared(tr_s, onset_s, count).time_s.tolist()]
+    away = [stop - exact_samples(tr_s, onset_s, t) for t, stop in enumerate(stops)]
+    assert min(away) > -1  # never a sample short
+    assert max(away) <= 0  # nor a sample too far, after an hour as at the beginning
+    step = Fraction(tr_s) * RATE_HZ
+    assert set(np.diff(stops)) <= {floor(step), floor(step) + 1}
+
+
+def test_lebels_clock_does_not_slip_in_an_hour() -> None:
+    """TR 2.0045 s is 32,072 samples: whole seconds would be 4 s away after 1,800 volumes."""
+    stops = [window_stop(time) for time in as_prepared("2.0045", "-10.045", 1796).time_s.tolist()]
+    assert stops == [160_720 + 32_072 * t for t in range(1796)]
+
+
+@given(
+    tr_s=DECIMAL_TR,
+    onsets=st.lists(st.decimals("-15", "10", places=5).map(str), min_size=4, max_size=4),
+    samples=st.lists(st.integers(850_000, 1_000_000), min_size=4, max_size=4),
+    history=HISTORY,
+    names=st.permutations(["bakery", "ferry", "library", "orchard"]),
+)
+@settings(max_examples=30, deadline=None)
+def test_no_split_reads_a_sample_that_another_reads(
+    tr_s: str, onsets: list[str], samples: list[int], history: int, names: list[str]
+) -> None:
+    shards = in_memory(
+        {name: count / RATE_HZ for name, count in zip(names, samples, strict=True)},
+        {("sub-001", name): as_prepared(tr_s, onset, 150) for name, onset in zip(names, onsets, strict=True)},
+        float(tr_s),
+    )
+    parts = split_stories(Split(validation=(names[0],), test=(names[1],)), shards.card)
+    length = window_length(float(tr_s), history)
+    # every sample of every story has a place of its own
+    first = dict(zip(names, np.cumsum([0, *samples[:-1]]).tolist(), strict=True))
+    reads = np.zeros(sum(samples), np.int64)
+    for stories in (parts.train, parts.validation, parts.test):
+        heard = np.zeros(len(reads), bool)
+        found = windows(shards, ["sub-001"], stories, history)
+        for story, stop in zip(found.story.tolist(), found.stop.tolist(), strict=True):
+            assert stop <= samples[names.index(story)]
+            heard[first[story] + stop - length : first[story] + stop] = True
+        assert heard.any()
+        reads += heard
+    assert reads.max() == 1
 
 
 @pytest.mark.parametrize(("missing", "kept"), [(0, [4, 5, 6]), (1, [4, 5])])

@@ -3,59 +3,22 @@
 import dataclasses
 import math
 import re
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import made_up
 import numpy as np
 import pytest
+from parsed import Parsed
 
 from wav2bold.errors import DataError
+from wav2bold.pages.brains import can_map
+from wav2bold.pages.look import DARK, LIGHT
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning import report as step
-from wav2bold.tuning.brains import can_map
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.page import render
-from wav2bold.tuning.pictures import DARK, LIGHT
 from wav2bold.tuning.words import answer, p_value, status
-
-
-class Parsed(HTMLParser):
-    """What a page holds: elements with their attributes in order, tables as rows of text, all text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.tables: list[list[list[str]]] = []
-        self.text = ""
-        self._cell = False
-        self._hidden = False
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        self._hidden = self._hidden or tag == "style"
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in {"td", "th"}:
-            self._cell = True
-            self.tables[-1][-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden = self._hidden and tag != "style"
-        self._cell = self._cell and tag not in {"td", "th"}
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.text += data
-        if self._cell:
-            self.tables[-1][-1][-1] += data
-
-    def attributes(self, *names: str) -> list[str]:
-        return [str(attrs[name]) for _, attrs in self.elements for name in names if name in attrs]
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +133,7 @@ def test_every_picture_says_what_it_shows(page: Parsed) -> None:
 
 
 def test_page_asks_nothing_of_the_network(page: Parsed, html: str) -> None:
-    assert all(source.startswith("data:") for source in page.attributes("src", "srcset", "data", "poster"))
-    assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "base"}
-    addresses = [str(attrs["href"]) for tag, attrs in page.elements if tag != "a" and "href" in attrs]
-    assert all(address.startswith("#") for address in addresses)
-    assert "@import" not in html
-    assert all(target.startswith("#") for target in re.findall(r"url\((.*?)\)", html))
+    page.is_self_contained(html)
     assert len(html) < 3_000_000
 
 

@@ -206,9 +206,9 @@ def _card(
     cleaning: Cleaning,
     shards: Sequence[_Shard],
 ) -> DatasetCard:
-    heard: dict[str, dict[str, int]] = {subject: {} for subject in kept}
-    for run in runs:
-        heard[run.subject][run.story] = max(run.repeat, heard[run.subject].get(run.story, 0))
+    volumes: dict[str, dict[str, list[int]]] = {subject: {} for subject in kept}
+    for run, scanned in sorted(zip(runs, scans, strict=True), key=lambda pair: pair[0].repeat):
+        volumes[run.subject].setdefault(run.story, []).append(scanned.volumes - cleaning.drop_first)
     inputs: dict[str, str] = {}
     root = recordings if recordings.is_dir() else recordings.parent  # of a manifest
     found = [*(scan.inputs for scan in stories.values()), *(scan.inputs for scan in scans)]
@@ -220,7 +220,12 @@ def _card(
     return DatasetCard(
         tr_s=runs[0].tr_s,
         space=runs[0].space,
-        subjects={name: SubjectCard(int(keep.sum()), heard[name]) for name, keep in kept.items()},
+        subjects={
+            name: SubjectCard(
+                int(keep.sum()), {story: len(each) for story, each in volumes[name].items()}, volumes[name]
+            )
+            for name, keep in kept.items()
+        },
         stories={name: StoryCard(scan.seconds, scan.digest) for name, scan in stories.items()},
         cleaning=cleaning.model_dump(mode="json"),
         name=_name(recordings),
@@ -233,11 +238,12 @@ def _card(
 
 
 def _has_card(out: Path, card: DatasetCard) -> bool:
-    """Whether the card on disk describes the same shards, by whichever versions of libraries."""
+    """Whether the card on disk says the same of the same shards, by whichever versions of libraries."""
     try:
-        return open_shards(out).card.digest == card.digest
+        known = open_shards(out).card
     except DataError:
         return False
+    return (known.digest, known.subjects) == (card.digest, card.subjects)
 
 
 def _name(recordings: Path) -> str:

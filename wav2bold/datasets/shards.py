@@ -6,8 +6,8 @@ the training core can import this file.
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,10 +28,14 @@ MARKER_NAME = ".wav2bold"
 
 @dataclass(frozen=True)
 class SubjectCard:
-    """targets: numbers per volume.  stories: recordings of each story heard."""
+    """targets: numbers per volume.  stories: recordings of each story heard.
+
+    volumes: of each of these recordings, in order; empty in shards of before it was written down.
+    """
 
     targets: int
     stories: Mapping[str, int]
+    volumes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,11 @@ class Shards:
 
     def repeats(self, subject: str, story: str) -> list[Bold]:
         """Every recording of this subject hearing this story, in order."""
-        recordings = self._known(story, subject)
-        return [read_run(run_path(self.root, subject, story, repeat + 1)) for repeat in range(recordings)]
+        return [self.repeat(subject, story, place) for place in range(self._known(story, subject))]
+
+    def repeat(self, subject: str, story: str, place: int) -> Bold:
+        """One recording of this subject hearing this story; `place` counts from 0."""
+        return read_run(run_path(self.root, subject, story, place + 1))
 
     def bold(self, subject: str, story: str) -> Bold:
         """BOLD of this subject hearing this story: the mean over its recordings.
@@ -114,6 +121,18 @@ class Shards:
         first recording. A mean of recordings is no longer of unit variance.
         """
         return mean_bold(self.repeats(subject, story))
+
+    def volumes(self, subject: str, story: str) -> tuple[int, ...]:
+        """Volumes of every recording of this subject hearing this story, in order.
+
+        The card knows; only where an older one doesn't, each recording's file is opened.
+        """
+        recordings = self._known(story, subject)
+        told = self.card.subjects[subject].volumes.get(story)
+        if told is not None:
+            return tuple(told)
+        paths = (run_path(self.root, subject, story, repeat + 1) for repeat in range(recordings))
+        return tuple(_read(path, ["t"]).num_rows for path in paths)
 
     def targets(self, subject: str) -> pd.DataFrame:
         """One row per target: `target`, where it is (docs/shards.md), and its noise `ceiling`."""

@@ -20,7 +20,8 @@ class Stories:
 def split_stories(split: Split, card: DatasetCard) -> Stories:
     """The stories of each role.
 
-    Raises StudyError if the dataset lacks a named story or nothing is left to train on.
+    Raises StudyError if the dataset lacks a named story, nothing is left to train on, or two roles have the
+    same sound under two names.
     """
     known = list(card.stories)
     for story in (*split.validation, *split.test, *(split.train or ())):
@@ -34,4 +35,20 @@ def split_stories(split: Split, card: DatasetCard) -> Stories:
     train = split.train or tuple(story for story in known if story not in held_out)
     if not train:
         raise StudyError("split: no story is left to train on", f"the dataset has {len(known)} stories")
-    return Stories(train, split.validation, split.test)
+    stories = Stories(train, split.validation, split.test)
+    _check_sounds(stories, card)
+    return stories
+
+
+def _check_sounds(stories: Stories, card: DatasetCard) -> None:
+    """Raise StudyError if a sound is heard in two roles: a model tested on what it was trained on."""
+    roles = {"train": stories.train, "validation": stories.validation, "test": stories.test}
+    first: dict[str, tuple[str, str]] = {}
+    for role, names in roles.items():
+        for name in names:
+            other, where = first.setdefault(card.stories[name].digest, (name, role))
+            if where != role:
+                raise StudyError(
+                    f"split: {other} ({where}) and {name} ({role}) are the same sound",
+                    "give both the same role, or leave one out of train",
+                )

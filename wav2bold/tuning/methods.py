@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from wav2bold.config import Configuration
+from wav2bold.pages.words import count, listed
 from wav2bold.trainables.evaluate import BLOCK_S
 from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.words import count, listed
 
 SOFTWARE = ("wav2bold", "torch", "transformers", "himalaya", "nilearn", "ray", "optuna", "mlflow")
 

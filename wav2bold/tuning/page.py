@@ -1,15 +1,15 @@
 """The report as one HTML file that asks nothing of the network."""
 
 import math
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from wav2bold.pages.look import fill
+from wav2bold.pages.words import count, listed, score, signed
 from wav2bold.trainables.evaluate import Evaluation
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import pictures, words
@@ -17,13 +17,12 @@ from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.maps import maps
 from wav2bold.tuning.methods import methods
 from wav2bold.tuning.tracking import Trial
-from wav2bold.tuning.words import percent, score, signed
+from wav2bold.tuning.words import percent
 
 
 def render(findings: Findings) -> str:
     """The whole page, with its pictures in it."""
     template = files("wav2bold.tuning").joinpath("page.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined).from_string(template)
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
     ceilings = [brain_score(findings.ceiling(one.subject)) for one in best]
     before, after = np.concatenate([one.frozen for one in best]), np.concatenate([one.ridge for one in best])
@@ -45,23 +44,23 @@ def render(findings: Findings) -> str:
     subtitle = (
         f"study {findings.study.name}",
         words.dataset_name(findings),
-        words.count(len(best), "subject"),
-        f"tested on {words.listed(findings.stories.test)}",
-        words.count(len(findings.trials), "trial"),
+        count(len(best), "subject"),
+        f"tested on {listed(findings.stories.test)}",
+        count(len(findings.trials), "trial"),
     )
-    return page.render(
+    return fill(
+        template,
+        heading="Refining a speech model on brain activity",
         title=f"{findings.study.name}: refining a speech model on brain activity",
         subtitle=" \N{MIDDLE DOT} ".join(filter(None, subtitle)),
         notes=[note for note in (words.data_note(findings), words.mismatch(findings)) if note],
-        light=_variables(pictures.LIGHT),
-        dark=_variables(pictures.DARK),
         answer=words.answer(findings),
         charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704  # made by matplotlib
         repeats=any(map(math.isfinite, ceilings)),
         improved=_share(before[paired], after[paired]),
         paired=f"{int(paired.sum()):,}",
         stopped=stopped,
-        validation=words.listed(findings.stories.validation),
+        validation=listed(findings.stories.validation),
         scores=_scores(findings),
         gains=_gains(findings),
         maps=drawn,
@@ -154,7 +153,3 @@ def _gain_cells(one: Evaluation) -> list[str]:
 
 def _share(before: NDArray[np.float64], after: NDArray[np.float64]) -> str:
     return f"{100 * np.mean(after > before):.0f}%" if len(before) else "None"
-
-
-def _variables(colours: Mapping[str, str]) -> str:
-    return " ".join(f"--{role}: {colour};" for role, colour in colours.items())

@@ -1,67 +1,23 @@
-"""The report's charts, as SVG that takes its colours from the page."""
+"""The report's charts."""
 
-import io
 import math
-import re
 from collections.abc import Sequence
-from html import escape
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.tuning.tracking import Trial
 
-LIGHT = {
-    "ground": "#ffffff",
-    "ink": "#1c2024",
-    "muted": "#58616a",
-    "quiet": "#848d96",
-    "rule": "#d5dade",
-    "link": "#0a58a6",
-    "paper": "#1f6fb5",
-    "best": "#b54708",
-}
-"""What each colour is for, and the colour by day. Charts are drawn in these and the page replaces them."""
-DARK = {
-    "ground": "#15181b",
-    "ink": "#e7eaec",
-    "muted": "#a4adb5",
-    "quiet": "#7b858e",
-    "rule": "#3a4047",
-    "link": "#8dbcf2",
-    "paper": "#6fb3f2",
-    "best": "#f59e5b",
-}
-"""The same by night."""
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": LIGHT["muted"],
-    "axes.labelcolor": LIGHT["ink"],
-    "xtick.color": LIGHT["muted"],
-    "ytick.color": LIGHT["muted"],
-    "text.color": LIGHT["ink"],
-    "axes.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "axes.unicode_minus": True,
-}
-WIDTH_IN = 3.6  # 260 points: a telephone shows them on 340 pixels, and text stays readable
 BINS = 24
 
 
 def epochs(trials: Sequence[Trial], winner: Trial) -> str:
     """Brain score on the validation stories by epoch, a line for each trial."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(2.8)
+        figure, axes = chart(2.8)
         drawn = sorted((trial for trial in trials if trial.scores), key=lambda one: _rank(one, winner))
         for trial in drawn:
             colour, label, width = _role(trial, winner)
@@ -72,8 +28,8 @@ def epochs(trials: Sequence[Trial], winner: Trial) -> str:
         axes.set_xlabel("epoch (0: encoder still frozen)")
         axes.set_ylabel("brain score, r")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        _legend(axes)
-        return _svg(
+        legend(axes)
+        return svg(
             figure, "epochs", "Brain score on the validation stories by epoch, one line for each trial"
         )
 
@@ -81,7 +37,7 @@ def epochs(trials: Sequence[Trial], winner: Trial) -> str:
 def histories(trials: Sequence[Trial], winner: Trial) -> str:
     """Best score of each trial against how much it hears; the best of each history joined."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(2.8)
+        figure, axes = chart(2.8)
         scored = [trial for trial in trials if math.isfinite(trial.best_score)]
         top: dict[int, float] = {}
         for trial in scored:
@@ -99,8 +55,8 @@ def histories(trials: Sequence[Trial], winner: Trial) -> str:
         axes.set_ylabel("best brain score, r")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(0.08)
-        _legend(axes)
-        return _svg(figure, "histories", "Best brain score of each trial against its history length")
+        legend(axes)
+        return svg(figure, "histories", "Best brain score of each trial against its history length")
 
 
 def subjects(
@@ -108,7 +64,7 @@ def subjects(
 ) -> str:
     """Each subject's brain score from frozen to refined, and its noise ceiling (NaN: none)."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(1.05 + 0.24 * len(names))
+        figure, axes = chart(1.05 + 0.24 * len(names))
         y = np.arange(len(names))[::-1]
         axes.hlines(y, frozen, refined, color=LIGHT["quiet"], lw=2, zorder=1)
         axes.scatter(
@@ -130,8 +86,8 @@ def subjects(
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("brain score, mean r over targets")
         axes.margins(x=0.06)
-        _legend(axes)
-        return _svg(
+        legend(axes)
+        return svg(
             figure, "subjects", "Brain score of each subject, frozen and refined, with its noise ceiling"
         )
 
@@ -139,37 +95,29 @@ def subjects(
 def distributions(before: NDArray[np.float64], after: NDArray[np.float64]) -> str:
     """How r is distributed over targets, before and after: (V,) each, finite."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(2.6)
+        figure, axes = chart(2.6)
         edges = np.histogram_bin_edges(np.concatenate([before, after]), BINS).tolist()
         for values, colour, label in ((before, LIGHT["muted"], "frozen"), (after, LIGHT["best"], "refined")):
             axes.hist(values, edges, histtype="step", color=colour, lw=1.8, label=label)
         axes.set_xlabel("r")
         axes.set_ylabel("targets")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _legend(axes)
-        return _svg(figure, "distributions", "Histograms of r over targets, frozen and refined")
+        legend(axes)
+        return svg(figure, "distributions", "Histograms of r over targets, frozen and refined")
 
 
 def differences(change: NDArray[np.float64]) -> str:
     """How the change in r is distributed over targets: (V,), finite."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(2.6)
+        figure, axes = chart(2.6)
         axes.hist(change, BINS, color=LIGHT["best"])
         axes.axvline(0, color=LIGHT["ink"], lw=1.2, label="no change")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("r refined \N{MINUS SIGN} r frozen")
         axes.set_ylabel("targets")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        _legend(axes)
-        return _svg(figure, "differences", "Histogram over targets of the change in r")
-
-
-def _figure(height_in: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-    axes = figure.subplots()
-    axes.grid(axis="both", color=LIGHT["rule"], lw=0.5)
-    axes.set_axisbelow(True)
-    return figure, axes
+        legend(axes)
+        return svg(figure, "differences", "Histogram over targets of the change in r")
 
 
 def _role(trial: Trial, winner: Trial) -> tuple[str, str, float]:
@@ -184,36 +132,3 @@ def _role(trial: Trial, winner: Trial) -> tuple[str, str, float]:
 def _rank(trial: Trial, winner: Trial) -> int:
     """Order of drawing: what matters lies on top."""
     return 2 if trial.number == winner.number else int(trial.number == 0)
-
-
-def _legend(axes: Axes) -> None:
-    """Each name once, above the axes."""
-    handles, labels = axes.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    axes.figure.legend(
-        list(once.values()),
-        list(once),
-        loc="outside upper left",
-        ncols=3,
-        handlelength=1.2,
-        columnspacing=1.2,
-    )
-
-
-def _svg(figure: Figure, name: str, title: str) -> str:
-    """The figure as an element of the page: no addresses, its own ids, colours by name of their use."""
-    file = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue().decode()
-    width, height = (72 * inches for inches in figure.get_size_inches())
-    body = re.sub(r"(?s)^.*?<svg[^>]*>|<metadata>.*?</metadata>", "", text)
-    body = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font-size: \1px", body)
-    body = body.replace("xlink:href", "href")
-    body = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    for role, colour in LIGHT.items():
-        body = body.replace(colour, f"var(--{role})")
-    return (
-        f'<svg class="chart" viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="{name}-title">'
-        f'<title id="{name}-title">{escape(title)}</title>{body}'
-    )

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wav2bold.config import Configuration, ParameterType
+from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.evaluate import Evaluation
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.tracking import Trial
 
-MINUS = "\N{MINUS SIGN}"
 SURE = 0.05
 KINDS: Mapping[ParameterType, str] = {
     "conv": "convolutions",
@@ -24,16 +24,6 @@ KINDS: Mapping[ParameterType, str] = {
     "bias": "biases",
 }
 STATES = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "interrupted", "RUNNING": "running"}
-
-
-def score(value: float) -> str:
-    """A correlation, to three decimals; an en dash where there is none."""
-    return f"{value:.3f}".replace("-", MINUS) if math.isfinite(value) else "\N{EN DASH}"
-
-
-def signed(value: float) -> str:
-    """A difference, with its sign."""
-    return f"{value:+.3f}".replace("-", MINUS) if math.isfinite(value) else "\N{EN DASH}"
 
 
 def p_value(gain: Gain) -> str:
@@ -53,11 +43,6 @@ def percent(part: float, whole: float) -> str:
 def mean(values: Sequence[float]) -> float:
     """Mean of the finite ones; NaN if there is none."""
     return brain_score(np.asarray(values, np.float64))
-
-
-def listed(names: Sequence[str]) -> str:
-    """a, b and c."""
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def answer(findings: Findings) -> list[str]:
@@ -103,20 +88,7 @@ def answer(findings: Findings) -> list[str]:
 
 def data_note(findings: Findings) -> str:
     """A warning if the recordings are simulated in whole or in part; else empty."""
-    name = " ".join((dataset_name(findings), findings.study.name)).lower()
-    if "semi-synthetic" in name or "semisynthetic" in name:
-        return (
-            "These recordings are semi-synthetic: real resting-state noise with a simulated response to "
-            "speech "
-            "added. No person heard these stories, and nothing here is a finding about the brain."
-        )
-    if "simulat" in name or "synthetic" in name:
-        return (
-            "These recordings are simulated: no person was scanned. The numbers show what the method does "
-            "where "
-            "the truth is known, and are no finding about the brain."
-        )
-    return ""
+    return simulated_note(dataset_name(findings), findings.study.name)
 
 
 def dataset_name(findings: Findings) -> str:
@@ -199,13 +171,6 @@ def _certainty(best: Sequence[Evaluation]) -> str:
 
 def _stories(names: Sequence[str]) -> str:
     return ("story " if len(names) == 1 else "stories ") + listed(names)
-
-
-def count(number: int, word: str) -> str:
-    """1 story, 2 stories."""
-    if number == 1:
-        return f"1 {word}"
-    return f"{number} {word[:-1]}ies" if word.endswith("y") else f"{number} {word}s"
 
 
 def _span(first: int, last: int) -> str:

@@ -1,7 +1,9 @@
-"""Maps of scores on the brain (nilearn, offline), as PNG."""
+"""Maps of values on the brain (nilearn, offline), as PNG, and what a page needs to show them."""
 
+import base64
 import io
 import math
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,10 @@ class Scale:
         table = mpl.colormaps[self.colours]
         return ", ".join(mpl.colors.to_hex(table(share)) for share in np.linspace(0, 1, steps))
 
+    def legend(self, low: str, high: str, name: str) -> dict[str, str]:
+        """What `figures.html` shows of it. low, high: what its ends are called."""
+        return {"css": self.css(), "low": low, "high": high, "name": name}
+
 
 def can_map(targets: pd.DataFrame, space: str) -> bool:
     """Whether there is a brain to draw these targets on without a download."""
@@ -46,6 +52,11 @@ def can_map(targets: pd.DataFrame, space: str) -> bool:
 def score_scale(*scores: NDArray[np.float64]) -> Scale:
     """One scale for all maps of r, from 0 to the highest (99th percentile)."""
     return Scale("inferno", 0.0, _high(np.concatenate(scores)))
+
+
+def amount_scale(*amounts: NDArray[np.float64]) -> Scale:
+    """One scale for all maps of something that is never below 0, to the highest (99th percentile)."""
+    return Scale("viridis", 0.0, _high(np.concatenate(amounts)))
 
 
 def difference_scale(*differences: NDArray[np.float64]) -> Scale:
@@ -68,6 +79,40 @@ def brain_map(targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) 
     seen = Bbox(((0, 0.2), (3.2, 1.4))) if surface else None  # a brain is wider than high
     figure.savefig(file, format="png", transparent=surface, bbox_inches=seen)
     return file.getvalue()
+
+
+def shown_map(
+    targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale, title: str, alt: str
+) -> dict[str, Any]:
+    """`brain_map` as `figures.html` shows it. alt: what is to be seen, for those who don't see it."""
+    png = brain_map(targets, values, scale)
+    width, height = struct.unpack(">II", png[16:24])
+    return {
+        "title": title,
+        "png": base64.b64encode(png).decode(),
+        "width": width,
+        "height": height,
+        "alt": alt,
+    }
+
+
+def how_seen(space: str, glass: bool) -> str:
+    """From where the brain is seen, for a caption."""
+    if glass:
+        return (
+            "Glass brains from the left, the front and the right; along each line of sight the value "
+            "furthest from 0 shows."
+        )
+    lacking = "" if space == "fsaverage5" else f", nor those of {space} that fsaverage5 lacks"
+    return (
+        "Both hemispheres of fsaverage5, inflated, from the side; grey where there is no target (gyri light, "
+        f"sulci dark). Targets on the inner side are not seen{lacking}."
+    )
+
+
+def no_brain(space: str) -> str:
+    """Why there is no map where `can_map` says no."""
+    return f"There is no brain at hand on which targets of the space {space} could be drawn."
 
 
 def _draw_surfaces(figure: Figure, targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> None:

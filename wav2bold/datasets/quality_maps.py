@@ -1,0 +1,67 @@
+"""The quality page's maps of the brain, and why there are none."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from wav2bold.datasets.facts import Facts
+from wav2bold.datasets.shards import Shards
+from wav2bold.datasets.standouts import MOST_SHOWN, Shown, group_mean, mapped_subjects
+from wav2bold.pages.brains import Scale, amount_scale, can_map, how_seen, score_scale, shown_map
+
+MEASURES = {"ceiling": "Noise ceiling", "tsnr": "tSNR"}
+
+
+def maps(shards: Shards, facts: Facts, shown: Sequence[Shown]) -> dict[str, Any]:
+    """Ceiling and tSNR on the brain: of every subject, or of all together if they are many."""
+    many = len(facts.subjects) > MOST_SHOWN
+    tables: dict[str, pd.DataFrame] = {}
+    columns = [
+        column
+        for column in MEASURES
+        if any(math.isfinite(getattr(one, column) or math.nan) for one in facts.subjects)
+    ]
+    lacking = [said for column, said in _absent(facts).items() if column not in columns]
+    if columns and all(can_map(shards.targets(one.name), facts.space) for one in shown):
+        if many:
+            everyone = [one.name for one in facts.subjects]
+            tables[f"Mean of {len(everyone)}"] = group_mean(shards.targets, everyone, columns)
+        tables |= {name: shards.targets(name) for name in mapped_subjects(facts, shown)}
+    elif columns:
+        lacking.append(
+            f"There is no brain at hand on which targets of the space {facts.space} could be drawn."
+        )
+    people, scales = [], []
+    for column in columns if tables else ():
+        values = {name: table[column].to_numpy(np.float64) for name, table in tables.items()}
+        scale = (score_scale if column == "ceiling" else amount_scale)(*values.values())
+        people.append({"name": MEASURES[column], "maps": _row(tables, values, scale, MEASURES[column])})
+        scales.append(scale.legend("0", f"{scale.high:.{2 if scale.high < 10 else 0}f}", MEASURES[column]))
+    glass = any("vertex" not in table for table in tables.values())
+    seen = how_seen(facts.space, glass) if tables else ""
+    return {"people": people, "scales": scales, "glass": glass, "caption": seen, "lacking": " ".join(lacking)}
+
+
+def _row(
+    tables: dict[str, pd.DataFrame], values: dict[str, NDArray[np.float64]], scale: Scale, label: str
+) -> list[dict[str, Any]]:
+    """One measure's map of each subject."""
+    return [
+        shown_map(table, values[name], scale, name, f"{label} of {name}, mean {np.nanmean(values[name]):.3g}")
+        for name, table in tables.items()
+    ]
+
+
+def _absent(facts: Facts) -> dict[str, str]:
+    """Why there is no map of something."""
+    told = any(one.tsnr is not None for one in facts.subjects)
+    return {
+        "ceiling": "No target has a noise ceiling, so there is no map of it: no story was recorded twice.",
+        "tsnr": "No target has a tSNR."
+        if told
+        else "These shards don't say the tSNR of their targets, so there is no map of it.",
+    }
