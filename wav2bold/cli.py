@@ -131,6 +131,8 @@ def prepare(
 
     with watching("prepare") as progress:
         done = steps.prepare(recordings, out_folder, None, address, cpus, progress)
+    for doubt in done.doubts:
+        err.print(f"warning: {doubt}", markup=False, soft_wrap=True)
     card = done.card
     out.print(
         f"{len(card.subjects)} subjects, {len(card.stories)} stories: {done.written} shards written, "

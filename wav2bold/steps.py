@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wav2bold.config import Cleaning, Configuration, Simulation, Study
+from wav2bold.config import Cleaning, Configuration, Simulation, Study, Targets
 from wav2bold.errors import StudyError
 from wav2bold.options import check_file, check_folder, read_yaml
 from wav2bold.progress import Progress, silent
@@ -51,20 +51,24 @@ def prepare(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    targets: Targets | None = None,
 ) -> "Prepared":
     """Write recordings as shards into `out`, and a study file beside it unless there is one.
 
-    cleaning: None takes it from that study file. Only what is missing or changed is written.
+    cleaning, targets: None takes them from that study file. Only what is missing or changed is written. The
+    stories that its split tests on take no part in noise ceilings.
     """
     recordings, out = Path(recordings), Path(out)
     check_folder(out)
     from wav2bold.cluster.connect import connected
     from wav2bold.datasets import prepare as step
-    from wav2bold.datasets.starter import begin_study, cleaning_for
+    from wav2bold.datasets.starter import begin_study, study_for
 
-    cleaning = cleaning or cleaning_for(recordings, out)
+    study = study_for(recordings, out)
+    cleaning = cleaning or (study.cleaning if study else Cleaning())
+    targets = targets or (study.targets if study else Targets())
     with connected(address, cpus):
-        prepared = step.prepare(recordings, out, cleaning, progress)
+        prepared = step.prepare(recordings, out, cleaning, progress, targets, study.split if study else None)
     begin_study(recordings, out, prepared.card)
     return prepared
 

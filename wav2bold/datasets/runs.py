@@ -10,6 +10,7 @@ class Run:
 
     bold: one volume or CIFTI file, or left and right GIFTI in that order.
     tr_s: seconds between volumes.  onset_s: when the story begins in the scan, seconds.
+    duration_s: how long the story was heard, by the events file; None where it doesn't say.
     repeat: 1 for the first recording of this story in this subject, 2 for the second, ...
     """
 
@@ -22,6 +23,7 @@ class Run:
     onset_s: float
     confounds: Path | None
     space: str
+    duration_s: float | None = None
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ the training core can import this file.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -47,7 +47,7 @@ class DatasetCard:
     """What the shards hold and what they were made from.
 
     name: what the recordings call themselves, "" if they don't.
-    cleaning: the options of `config.Cleaning`.
+    cleaning, targets: the options of `config.Cleaning` and `config.Targets`.
     inputs: digest of every file read, by its path within the recordings.
     libraries: versions that wrote the shards; they are not part of the digest.
     digest: content address of the whole, equal for equal inputs, options and schema.
@@ -63,6 +63,7 @@ class DatasetCard:
     digest: str
     name: str = ""
     schema_version: int = SCHEMA_VERSION
+    targets: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
