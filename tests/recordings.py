@@ -85,3 +85,19 @@ def add_surfaces(
         )
         paths.append(path)
     return paths[0], paths[1]
+
+
+def save_labels(path: Path, labels: NDArray[np.generic]) -> Path:
+    nib.save(nib.Nifti1Image(labels, AFFINE), path)
+    return path
+
+
+def save_surface_labels(path: Path, labels: NDArray[np.generic], names: dict[int, str] | None = None) -> Path:
+    table = nib.gifti.GiftiLabelTable()
+    for key, name in (names or {}).items():
+        label = nib.gifti.GiftiLabel(key)
+        label.label = name
+        table.labels.append(label)
+    array = nib.gifti.GiftiDataArray(labels.astype(np.int32), "NIFTI_INTENT_LABEL")
+    nib.save(nib.gifti.GiftiImage(darrays=[array], labeltable=table), path)
+    return path

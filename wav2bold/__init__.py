@@ -1,6 +1,6 @@
 """Refine speech models on fMRI of people who hear speech."""
 
-from wav2bold.config import Cleaning, Configuration, Search, Simulation, Split, Study
+from wav2bold.config import Cleaning, Configuration, Search, Simulation, Split, Study, Targets
 from wav2bold.steps import best, inspect, manifest, prepare, refine, report, simulate, sweep
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Simulation",
     "Split",
     "Study",
+    "Targets",
     "best",
     "inspect",
     "manifest",

@@ -180,6 +180,8 @@ def prepare(
 
     with watching("prepare") as progress:
         done = steps.prepare(recordings, out_folder, None, address, cpus, progress, layout, space)
+    for doubt in done.doubts:
+        err.print(f"warning: {doubt}", markup=False, soft_wrap=True)
     card = done.card
     runs = sum(sum(subject.stories.values()) for subject in card.subjects.values())
     out.print(f"{done.layout}: {runs} recordings in space {card.space}", markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from wav2bold.options import Options, as_comment, read_yaml, short_digest, to_yaml, validated, write_whole
 
@@ -34,14 +34,68 @@ class Cleaning(Options):
     """Take a straight line out of every target."""
     confounds: tuple[str, ...] = ()
     """Columns of the confounds file to regress out."""
+    confounds_strategy: Literal["motion", "simple", "compcor"] | None = None
+    """In place of columns, a strategy of nilearn for fMRIPrep's confounds file: motion (24 parameters of head
+    motion), simple (those, and mean white matter and CSF) or compcor (those, and components of both)."""
+    compcor_components: Annotated[int, Field(ge=1)] = 5
+    """Components that confounds_strategy: compcor takes, the first of white matter and CSF combined."""
     smoothing_fwhm_mm: Annotated[float, Field(gt=0)] | None = None
     """Spatial smoothing of volumes, millimetres; null for none. Surfaces are never smoothed."""
     drop_first: Annotated[int, Field(ge=0)] = 0
     """Volumes dropped from the beginning of every scan."""
+    drop_last: Annotated[int, Field(ge=0)] = 0
+    """Volumes dropped from the end of every scan."""
     mask: Path | None = None
     """NIfTI mask of the voxels to keep; null keeps every voxel or vertex that varies."""
     dtype: Literal["float16", "float32"] = "float32"
     """Type of the values in the shards."""
+
+    @field_validator("confounds_strategy", mode="before")
+    @classmethod
+    def _leaves_no_volume_out(cls, strategy: object) -> object:
+        if strategy == "scrubbing":
+            raise ValueError(
+                "scrubbing leaves volumes out, and windows of speech need a volume at every TR; "
+                "take motion, simple or compcor"
+            )
+        return strategy
+
+    @model_validator(mode="after")
+    def _one_way_of_confounds(self) -> Self:
+        if self.confounds and self.confounds_strategy:
+            raise ValueError(
+                f"confounds ({', '.join(self.confounds)}) and confounds_strategy "
+                f"({self.confounds_strategy}) are both given; keep one"
+            )
+        return self
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str | os.PathLike) else value
+
+
+class Targets(Options):
+    """What is predicted: voxels, vertices, or the means of regions."""
+
+    mask: Path | None = None
+    """NIfTI mask of the voxels to keep, the same as cleaning.mask; null keeps all that vary."""
+    parcellation: Annotated[tuple[Path, ...], Field(max_length=2), BeforeValidator(_as_tuple)] = ()
+    """Regions: a NIfTI label image on the recordings' grid, or label GIFTI of the left and the right
+    hemisphere; 0 is background. A NIfTI's names are in a .tsv (index, name), .json or .txt beside it."""
+    rois: tuple[str, ...] = ()
+    """Names of the regions to keep; an empty list keeps all of them."""
+    average: bool = True
+    """Predict each region's mean, of the recording before cleaning; false keeps its voxels or vertices."""
+    min_ceiling: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Lowest noise ceiling (a correlation) of the targets that are kept; null keeps every target."""
+    ceiling_from_test: bool = False
+    """Let the test stories' recordings take part in the noise ceiling."""
+
+    @model_validator(mode="after")
+    def _regions_have_a_map(self) -> Self:
+        if self.rois and not self.parcellation:
+            raise ValueError(f"rois: {', '.join(self.rois)} are regions of no map; give targets.parcellation")
+        return self
 
 
 class Split(Options):
@@ -262,10 +316,19 @@ class Study(Options):
     """Seed of everything random."""
     cleaning: Cleaning = Cleaning()
     """How BOLD was cleaned: what `prepare` uses when it is given this file."""
+    targets: Targets = Targets()
+    """What is predicted; `prepare` writes only these into the shards."""
     configuration: Configuration = Configuration()
     """The paper's configuration, the first trial; what a sweep doesn't vary is taken from here."""
     search: Search = Search()
     """How configurations are searched."""
+
+    @model_validator(mode="after")
+    def _one_mask(self) -> Self:
+        one, other = self.cleaning.mask, self.targets.mask
+        if one is not None and other is not None and one != other:
+            raise ValueError(f"cleaning.mask is {one} and targets.mask is {other}; keep one")
+        return self
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -279,7 +342,7 @@ class Study(Options):
 
     def at(self, folder: Path) -> Self:
         """The same study with its relative paths taken from `folder`."""
-        mask = self.cleaning.mask
+        mask, own = self.cleaning.mask, self.targets.mask
         encoder = folder / Path(self.encoder).expanduser()
         return self.model_copy(
             update={
@@ -288,6 +351,14 @@ class Study(Options):
                 "encoder": str(encoder.resolve()) if encoder.is_dir() else self.encoder,
                 "cleaning": self.cleaning.model_copy(
                     update={"mask": None if mask is None else folder / mask.expanduser()}
+                ),
+                "targets": self.targets.model_copy(
+                    update={
+                        "mask": None if own is None else folder / own.expanduser(),
+                        "parcellation": tuple(
+                            folder / path.expanduser() for path in self.targets.parcellation
+                        ),
+                    }
                 ),
             }
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wav2bold.config import Cleaning, Configuration, Simulation, Study
+from wav2bold.config import Cleaning, Configuration, Simulation, Study, Targets
 from wav2bold.errors import StudyError
 from wav2bold.options import check_file, check_folder, read_yaml, write_whole
 from wav2bold.progress import Progress, silent
@@ -55,22 +55,27 @@ def prepare(
     progress: Progress = silent,
     layout: str | None = None,
     space: str | None = None,
+    targets: Targets | None = None,
 ) -> "Prepared":
     """Write recordings as shards into `out`, and a study file beside it unless there is one.
 
-    recordings: a folder, or a manifest (.tsv).  cleaning: None takes it from that study file. Only what is
-    missing or changed is written.
-    layout: None recognises it.  space: which to take where recordings were written in several.
+    recordings: a folder, or a manifest (.tsv).  layout: None recognises it.  space: which to take where
+    recordings were written in several.
+    cleaning, targets: None takes them from that study file. Only what is missing or changed is written. The
+    stories that its split tests on take no part in noise ceilings.
     """
     recordings, out = Path(recordings), Path(out)
     check_folder(out)
     from wav2bold.cluster.connect import connected
     from wav2bold.datasets import prepare as step
-    from wav2bold.datasets.starter import begin_study, cleaning_for
+    from wav2bold.datasets.starter import begin_study, study_for
 
-    cleaning = cleaning or cleaning_for(recordings, out)
+    study = study_for(recordings, out)
+    cleaning = cleaning or (study.cleaning if study else Cleaning())
+    targets = targets or (study.targets if study else Targets())
     with connected(address, cpus):
-        prepared = step.prepare(recordings, out, cleaning, progress, layout, space)
+        split = study.split if study else None
+        prepared = step.prepare(recordings, out, cleaning, progress, targets, split, layout, space)
     begin_study(recordings, out, prepared.card)
     return prepared
 

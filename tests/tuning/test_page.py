@@ -8,6 +8,7 @@ from pathlib import Path
 
 import made_up
 import numpy as np
+import pandas as pd
 import pytest
 from parsed import Parsed
 
@@ -203,6 +204,33 @@ def test_volumes_are_drawn_and_unknown_spaces_said(findings: Findings) -> None:
     assert not any(tag == "img" for tag, _ in page.elements)
     assert "no brain at hand on which targets of the space T1w" in page.text
     assert not can_map(findings.targets["sub-001"], "fsnative")
+
+
+def test_means_of_regions_are_not_drawn_and_that_is_said(findings: Findings) -> None:
+    count = len(findings.targets["sub-001"])
+    table = pd.DataFrame({"target": range(count), "label": range(1, count + 1), "members": 9, "ceiling": 0.5})
+    regions = {name: table.assign(name="region", x_mm=0.0) for name in findings.targets}
+    page = Parsed(render(dataclasses.replace(findings, targets=regions)))
+    assert not any(tag == "img" for tag, _ in page.elements)
+    assert "Targets are means of regions" in page.text
+
+
+@pytest.mark.parametrize(
+    ("way", "said"), [("repeats", "highest r that a single"), ("others", "a lower bound")]
+)
+def test_methods_say_how_the_ceiling_was_told(findings: Findings, way: str, said: str) -> None:
+    told = {name: table.assign(ceiling_from=way) for name, table in findings.targets.items()}
+    text = " ".join(Parsed(render(dataclasses.replace(findings, targets=told))).text.split())
+    assert [phrase in text for phrase in ("highest r that a single", "a lower bound")].count(True) == 1
+    assert said in text
+
+
+def test_methods_say_which_strategy_cleaned(findings: Findings) -> None:
+    cleaning = dict(findings.card.cleaning) | {"confounds_strategy": "compcor", "drop_last": 2}
+    card = dataclasses.replace(findings.card, cleaning=cleaning)
+    text = Parsed(render(dataclasses.replace(findings, card=card))).text
+    assert "the confounds of nilearn's strategy compcor" in text
+    assert "the last 2 volumes of each scan were dropped" in text.lower()
 
 
 def test_every_reference_is_cited_and_every_citation_listed(page: Parsed, html: str) -> None:

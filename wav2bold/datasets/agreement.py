@@ -1,6 +1,6 @@
-"""What recordings must agree on before they can share shards."""
+"""What recordings must agree on before they can share shards, and what about them is odd."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2bold.datasets.runs import Run
-from wav2bold.datasets.scan import RunScan, exact, unpack
+from wav2bold.datasets.scan import RunScan, StoryScan, exact, unpack
 from wav2bold.errors import DataError
 
 
@@ -71,3 +71,21 @@ def kept_targets(runs: Sequence[Run], scans: Sequence[RunScan]) -> dict[str, NDA
                 f"{subject}: no target varies in all recordings", "check the mask, or leave one out"
             )
     return kept
+
+
+def doubts(runs: Sequence[Run], stories: Mapping[str, StoryScan]) -> list[str]:
+    """What is odd about the sounds, a line each with the file's name: clipped, silent, shorter than heard."""
+    told = []
+    for story, path in sounds(runs).items():
+        told += [f"{path}: {doubt}" for doubt in stories[story].doubts]
+        heard_s, name = max(
+            ((run.duration_s or 0.0, run.name) for run in runs if run.story == story),
+            key=lambda pair: pair[0],
+        )
+        seconds = stories[story].seconds
+        if heard_s > seconds + runs[0].tr_s:
+            told.append(
+                f"{path}: is {seconds:g} s long, {name} heard {heard_s:g} s of it by its events file; "
+                "volumes after the sound's end are not used"
+            )
+    return told

@@ -86,6 +86,34 @@ def candidates(run: Run, mask: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame({"hemisphere": hemispheres, "vertex": vertices})
 
 
+def has_voxels_or_vertices(run: Run) -> bool:
+    """Whether a recording is a volume or a pair of surfaces, and not CIFTI or a matrix."""
+    return len(run.bold) == 2 or not (is_matrix(run.bold[0]) or is_cifti(_load(run.bold[0])))
+
+
+def volume_labels(path: Path, run: Run, mask: Path | None = None) -> NDArray[Any]:
+    """Values of a label image at each candidate of `read_bold`: (candidates,).
+
+    Raises DataError if it is damaged or doesn't lie on the recording's grid.
+    """
+    image = _load(run.bold[0])
+    values = _overlaid(path, image, run.bold[0], "parcellation")
+    keep = _mask(mask, image, run.bold[0])
+    return np.asarray(values.reshape(-1) if keep is None else values[keep])
+
+
+def surface_labels(path: Path) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Label of each vertex of a label GIFTI, and the names in its label table.
+
+    Raises DataError if it is damaged, or no label file.
+    """
+    image = _load(path)
+    arrays = getattr(image, "darrays", [])
+    if len(arrays) != 1 or arrays[0].data.ndim != 1:
+        raise DataError(f"{path}: holds no label of each vertex", "give a .label.gii with one array")
+    return arrays[0].data.astype(np.int64), dict(image.labeltable.get_labels_as_dict())
+
+
 def grid(run: Run, targets: int) -> str:
     """What must be alike in all recordings of a subject, in words: voxels and where they lie, or vertices."""
     if is_matrix(run.bold[0]):
@@ -167,22 +195,27 @@ def _mask(mask: Path | None, image: Any, path: Path) -> NDArray[np.bool_] | None
     """Voxels of the mask, checked against the volumes that it is laid over."""
     if mask is None:
         return None
-    over = _load(mask)
+    keep = _overlaid(mask, image, path, "mask") != 0
+    if not keep.any():
+        raise DataError(f"{mask}: selects no voxel", "give a mask that is not 0 somewhere")
+    return np.asarray(keep)
+
+
+def _overlaid(over_path: Path, image: Any, path: Path, what: str) -> NDArray[Any]:
+    """Values of a volume that must lie on the grid of the recording `path`."""
+    over = _load(over_path)
     if over.shape[:3] != image.shape[:3] or not np.allclose(
         over.affine, image.affine, atol=MASK_TOLERANCE_MM
     ):
         shapes = [" x ".join(map(str, one.shape[:3])) for one in (over, image)]
         raise DataError(
-            f"{mask}: {shapes[0]} voxels, {path} has {shapes[1]}, or they lie elsewhere",
-            "resample the mask onto the recordings' grid",
+            f"{over_path}: {shapes[0]} voxels, {path} has {shapes[1]}, or they lie elsewhere",
+            f"resample the {what} onto the recordings' grid",
         )
     try:
-        keep = np.asanyarray(over.dataobj).reshape(image.shape[:3]) != 0
+        return np.asarray(np.asanyarray(over.dataobj).reshape(image.shape[:3]))
     except UNREADABLE as error:
-        raise _damaged(mask, error) from None
-    if not keep.any():
-        raise DataError(f"{mask}: selects no voxel", "give a mask that is not 0 somewhere")
-    return np.asarray(keep)
+        raise _damaged(over_path, error) from None
 
 
 def _load(path: Path) -> Any:

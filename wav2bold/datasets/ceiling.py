@@ -1,6 +1,14 @@
-"""Noise ceiling: how well a perfect model of the stimulus could predict a recording."""
+"""Noise ceiling: how well a perfect model of the stimulus could predict a recording.
 
-from collections.abc import Sequence
+From repeats: the mean correlation r of recordings of one story is the share of a recording's variance that
+repeats, and a model of the stimulus can reach its root. Explainable variance, as labs compute it for repeated
+stories (1 - var(residual) / var(recording), less its bias for few repeats: Schoppe et al. 2016), is the same
+number when each recording is z-scored over the volumes compared.
+
+From other people, where nothing was repeated: see `shared_share`.
+"""
+
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -52,6 +60,49 @@ def subject_ceiling(stories: Sequence[Sequence[Bold]], seconds: Sequence[float])
         total += len(heard[0]) * repeat_correlation(heard)
         volumes += len(heard[0])
     return ceiling(total / volumes, 1) if volumes else np.full(targets, np.nan)
+
+
+def others_correlation(
+    recordings: Sequence[Callable[[], NDArray[np.float32]]], targets: Sequence[NDArray[np.int64]]
+) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Correlation of each person's recording with the mean of all others' (leave one subject out).
+
+    recordings: each gives (volumes, V) of one person, matched row by row; each is asked twice, and only one
+    is in memory at a time.  targets: for each person (V,) ascending numbers that mean the same target in all.
+    Returns for each person (V,) r, and (V,) how many others have that target; NaN where that is none.
+    """
+    known = np.unique(np.concatenate(targets))
+    columns = [np.searchsorted(known, own) for own in targets]
+    total, people = np.zeros((0, 0), np.float32), np.zeros(len(known), np.int64)
+    for read, own in zip(recordings, columns, strict=True):
+        unit = _unit(read())
+        if not total.size:
+            total = np.zeros((len(unit), len(known)), np.float32)
+        varies = np.isfinite(unit).all(axis=0)
+        total[:, own[varies]] += unit[:, varies]
+        people[own[varies]] += 1
+    found = []
+    for read, own in zip(recordings, columns, strict=True):
+        unit = _unit(read())
+        others = people[own] - np.isfinite(unit).all(axis=0)
+        rest = np.where(others > 0, total[:, own] - unit, np.nan)
+        found.append((np.einsum("tv,tv->v", unit, rest) / np.linalg.norm(rest, axis=0), others))
+    return found
+
+
+def shared_share(r: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Share of a recording's variance that all people share, from its correlation with the mean of others.
+
+    r: that correlation.  others: how many were averaged. A mean of few still holds their noise: with an equal
+    share s in everybody, r = s / sqrt(s + (1 - s) / others), solved for s here; r below 0 gives s below 0.
+    The root of s is a lower bound of the noise ceiling: what a person's brain makes of a story each time, but
+    others' don't, can be predicted too and is not in it (Nili et al. 2014 take r itself, a lower one still).
+    """
+    r, others = np.asarray(r, np.float64), np.asarray(others, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):  # nobody else: NaN
+        half = r**2 * (1 - 1 / others) / 2
+        share: NDArray[np.float64] = np.sign(r) * (half + np.sqrt(half**2 + r**2 / others))
+    return share
 
 
 def _unit(y: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -37,6 +37,8 @@ def cleaning_words(facts: Facts) -> str:
     """The options in force, by their names in the study file; of a file only its name: pages are shared."""
     said = []
     for name, value in facts.cleaning.items():
+        if name == "compcor_components" and facts.cleaning.get("confounds_strategy") != "compcor":
+            continue  # it applies to nothing
         if value is True:
             said.append(name)
         elif value:

@@ -13,6 +13,7 @@ class Run:
     bold: one volume, CIFTI or HDF5 file, or left and right GIFTI in that order.
     tr_s: seconds between volumes.  onset_s: when the story begins in the scan, seconds; below 0 if it began
     before the first volume that the file holds.
+    duration_s: how long the story was heard, by the events file; None where it doesn't say.
     repeat: 1 for the first recording of this story in this subject, 2 for the second, ...
     member: which matrix of an HDF5 file, `data` or `individual_repeats[0]`; None for other files.
     """
@@ -27,6 +28,7 @@ class Run:
     confounds: Path | None
     space: str
     member: str | None = None
+    duration_s: float | None = None
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ that a recording whose bytes and options are unchanged is digested the next time
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,24 +16,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2bold.config import Cleaning
-from wav2bold.datasets.audio import SAMPLE_RATE_HZ, read_audio
+from wav2bold.config import Cleaning, Targets
+from wav2bold.datasets.audio import SAMPLE_RATE_HZ, read_story
 from wav2bold.datasets.bold import grid, read_bold, varying
-from wav2bold.datasets.cleaning import clean, read_confounds
+from wav2bold.datasets.cleaning import clean, confound_files, read_confounds, steady
+from wav2bold.datasets.regions import read_regions, region_files
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.shards import SCHEMA_VERSION, content_digest
+from wav2bold.datasets.targets import to_candidates
 from wav2bold.datasets.writing import read_metadata
 from wav2bold.errors import DataError
+
+LATER = ("confounds_strategy", "compcor_components", "drop_last")
+"""Options that came after the first shards: they enter a digest only where they are set."""
 
 
 @dataclass(frozen=True)
 class StoryScan:
-    """key: digest of all that decides the story's shard.  digest: content address of its samples."""
+    """key: digest of all that decides the story's shard.  digest: content address of its samples.
+
+    doubts: what is odd about the sound, a phrase each.
+    """
 
     inputs: Mapping[str, str]
     key: str
     digest: str
     seconds: float
+    doubts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class RunScan:
     """What one recording holds.
 
     inputs: digest of every file read, by path.  key: digest of those, the recording's clock and the cleaning.
+    candidates: voxels or vertices, within regions if there are any.
     grid: what must be alike in a subject's recordings.  packed: which candidates vary, `unpack` reads it.
     """
 
@@ -55,31 +65,32 @@ class RunScan:
 def scan_story(audio: Path, shard: Path) -> StoryScan:
     """Read a story's sound, unless the shard that was made of it says what it holds.
 
-    Raises DataError if the sound can't be read.
+    Raises DataError if the sound can't be read, or is silent throughout.
     """
     inputs = {str(audio): file_digest(audio)}
     key = content_digest("story", SCHEMA_VERSION, list(inputs.values()))
     known = read_metadata(shard).get("scan", {})
     if known.get("key") == key:
-        return StoryScan(inputs, key, known["digest"], known["seconds"])
-    samples = read_audio(audio)
-    digest = hashlib.blake2b(samples.tobytes(), digest_size=16).hexdigest()
-    return StoryScan(inputs, key, digest, len(samples) / SAMPLE_RATE_HZ)
+        return StoryScan(inputs, key, known["digest"], known["seconds"], known.get("doubts", ()))
+    sound = read_story(audio)
+    digest = hashlib.blake2b(sound.samples.tobytes(), digest_size=16).hexdigest()
+    return StoryScan(inputs, key, digest, len(sound.samples) / SAMPLE_RATE_HZ, sound.doubts)
 
 
-def scan_run(run: Run, cleaning: Cleaning, shard: Path) -> RunScan:
+def scan_run(run: Run, cleaning: Cleaning, targets: Targets, shard: Path) -> RunScan:
     """Read a recording and try its cleaning on one target, unless its shard says what it holds.
 
     Raises DataError if a file is damaged, the recording ends before its story begins, no target varies, or
     cleaning would leave nothing.
     """
-    files = [*run.bold, *([run.confounds] if run.confounds and cleaning.confounds else [])]
-    inputs = {str(path): file_digest(path) for path in [*files, *([cleaning.mask] if cleaning.mask else [])]}
-    options = cleaning.model_dump(mode="json", exclude={"mask"})
-    member = [run.member] if run.member else []
-    key = content_digest(
-        "run", SCHEMA_VERSION, list(inputs.values()), options, run.tr_s, run.onset_s, *member
-    )
+    files = [*run.bold, *confound_files(run, cleaning), *([cleaning.mask] if cleaning.mask else [])]
+    inputs = {str(path): file_digest(path) for path in [*files, *region_files(targets)]}
+    parts = ["run", SCHEMA_VERSION, list(inputs.values()), _cleaning(cleaning), run.tr_s, run.onset_s]
+    if targets.parcellation:
+        parts.append([targets.rois, targets.average])
+    if run.member:
+        parts.append(run.member)
+    key = content_digest(*parts)
     known = read_metadata(shard).get("scan", {})
     if known.get("key") == key:
         return RunScan(**{**known, "inputs": inputs})
@@ -89,7 +100,9 @@ def scan_run(run: Run, cleaning: Cleaning, shard: Path) -> RunScan:
             f"{run.bold[0]}: BOLD ends at {len(y) * run.tr_s:g} s, {run.story} begins at {run.onset_s:g} s",
             f"check onset in the events file of {run.name}",
         )
-    keep = varying(y[cleaning.drop_first :]) if len(y) > cleaning.drop_first else np.zeros(y.shape[1], bool)
+    y = to_candidates(y, read_regions(run, cleaning.mask, targets, y.shape[1]))
+    kept = y[steady(len(y), cleaning)]
+    keep = varying(kept) if len(kept) else np.zeros(y.shape[1], bool)
     if not keep.any():
         raise DataError(
             f"{run.bold[0]}: no target varies", "check that the file, or the mask, is the right one"
@@ -106,6 +119,15 @@ def clean_run(run: Run, y: NDArray[np.float32], cleaning: Cleaning) -> NDArray[n
         return clean(y, run.tr_s, cleaning, confounds)
     except DataError as error:
         raise DataError(f"{run.bold[0]}: {error.what}", error.cure) from None
+
+
+def _cleaning(cleaning: Cleaning) -> dict[str, Any]:
+    """The options of a recording's digest: without the mask, whose bytes are digested."""
+    return {
+        name: value
+        for name, value in cleaning.model_dump(mode="json", exclude={"mask"}).items()
+        if name not in LATER or value != Cleaning.model_fields[name].default
+    }
 
 
 def as_metadata(scan: StoryScan | RunScan) -> dict[str, Any]:

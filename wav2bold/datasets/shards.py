@@ -51,7 +51,7 @@ class DatasetCard:
     """What the shards hold and what they were made from.
 
     name: what the recordings call themselves, "" if they don't.
-    cleaning: the options of `config.Cleaning`.
+    cleaning, targets: the options of `config.Cleaning` and `config.Targets`.
     inputs: digest of every file read, by its path within the recordings.
     libraries: versions that wrote the shards; they are not part of the digest.
     digest: content address of the whole, equal for equal inputs, options and schema.
@@ -67,6 +67,7 @@ class DatasetCard:
     digest: str
     name: str = ""
     schema_version: int = SCHEMA_VERSION
+    targets: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"

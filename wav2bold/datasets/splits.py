@@ -1,5 +1,6 @@
 """Which stories train, choose and test."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from wav2bold.config import Split
@@ -52,3 +53,11 @@ def _check_sounds(stories: Stories, card: DatasetCard) -> None:
                     f"split: {other} ({where}) and {name} ({role}) are the same sound",
                     "give both the same role, or leave one out of train",
                 )
+
+
+def default_split(stories: Collection[str]) -> Split | None:
+    """The last story in the alphabet tests and the one before it chooses; None if there are too few."""
+    if len(stories) < 3:
+        return None
+    *_, validation, test = sorted(stories)
+    return Split(validation=(validation,), test=(test,))

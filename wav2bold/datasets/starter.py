@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from wav2bold.config import Cleaning, Split, Study
+from wav2bold.config import Cleaning, Study
 from wav2bold.datasets.shards import DatasetCard
+from wav2bold.datasets.splits import default_split
 from wav2bold.errors import DataError
 
 HEADING = """\
@@ -27,9 +28,14 @@ def study_path(shards: Path) -> Path:
 
 def cleaning_for(recordings: Path, shards: Path) -> Cleaning:
     """How to clean: as the study file beside the shards says, else as the recordings recommend."""
-    path = study_path(shards)
-    study = Study.load(path) if path.is_file() else recommended(recordings)
+    study = study_for(recordings, shards)
     return study.cleaning if study else Cleaning()
+
+
+def study_for(recordings: Path, shards: Path) -> Study | None:
+    """The study file beside the shards, else the one that the recordings bring; None if there is neither."""
+    path = study_path(shards)
+    return Study.load(path) if path.is_file() else recommended(recordings)
 
 
 def begin_study(recordings: Path, shards: Path, card: DatasetCard) -> Path:
@@ -44,17 +50,17 @@ def begin_study(recordings: Path, shards: Path, card: DatasetCard) -> Path:
         return path
     study = recommended(recordings)
     if study is None:
-        if len(card.stories) < 3:
+        split = default_split(card.stories)
+        if split is None:
             raise DataError(
                 f"{recordings}: has {len(card.stories)} stories, a split needs 3",
                 f"add stories; the shards are in {shards}",
             )
-        *_, validation, test = sorted(card.stories)
         study = Study(
             name=re.sub(r"[^A-Za-z0-9_.-]+", "-", path.parent.name).strip("_.-") or "study",
             shards=shards,
             encoder="facebook/wav2vec2-base",
-            split=Split(validation=(validation,), test=(test,)),
+            split=split,
         )
     study = study.model_copy(update={"shards": shards.resolve(), "results": path.parent})
     study.save(path, HEADING.format(path=path.name))

@@ -30,6 +30,12 @@ def maps(findings: Findings) -> Maps:
     """Before, after and difference of every subject, or of the first if there are many."""
     space, names = findings.card.space, list(findings.best)
     names = names if len(names) <= MOST_MAPS else names[:1]
+    if any("members" in findings.targets[name] for name in names):
+        caption = (
+            "Targets are means of regions, which the data set's tables name and place but don't outline, so "
+            "they are not drawn on a brain."
+        )
+        return Maps((), (), False, caption)
     if not all(can_map(findings.targets[name], space) for name in names):
         return Maps((), (), False, no_brain(space))
     shown = [findings.best[name] for name in names]

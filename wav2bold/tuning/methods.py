@@ -40,6 +40,7 @@ def methods(findings: Findings) -> dict[str, Any]:
         "blocks": listed([str(number) for number in blocks]),
         "block": f"{BLOCK_S:g} s",
         "averaged": _averaged(findings),
+        "from_others": _from_others(findings),
         "software": listed([f"{name} {_version(name)}" for name in SOFTWARE]),
         "seed": study.seed,
     }
@@ -65,11 +66,19 @@ def _averaged(findings: Findings) -> bool:
     )
 
 
+def _from_others(findings: Findings) -> bool:
+    """Whether other people, and not repeats, told the noise ceilings."""
+    tables = findings.targets.values()
+    return any("ceiling_from" in table and (table["ceiling_from"] == "others").any() for table in tables)
+
+
 def _cleaning(options: Mapping[str, Any]) -> str:
     """The cleaning that the card remembers, as a sentence."""
     steps = []
     if options.get("drop_first"):
         steps.append(f"the first {count(options['drop_first'], 'volume')} of each scan were dropped")
+    if options.get("drop_last"):
+        steps.append(f"the last {count(options['drop_last'], 'volume')} of each scan were dropped")
     if options.get("smoothing_fwhm_mm"):
         steps.append(f"volumes were smoothed (FWHM {options['smoothing_fwhm_mm']:g} mm)")
     taken = []
@@ -79,6 +88,8 @@ def _cleaning(options: Mapping[str, Any]) -> str:
         taken.append(f"cosine drifts slower than {options['high_pass_s']:g} s")
     if options.get("confounds"):
         taken.append(f"the confounds {listed(options['confounds'])}")
+    if options.get("confounds_strategy"):
+        taken.append(f"the confounds of nilearn's strategy {options['confounds_strategy']}")
     if taken:
         steps.append(f"{listed(taken)} {'was' if taken == ['a linear trend'] else 'were'} regressed out")
     sentence = "; ".join([*steps, "each target was z-scored within its scan"])

@@ -71,7 +71,17 @@ def test_only_the_manifest_goes_to_standard_output(published: Published) -> None
     result = CliRunner().invoke(cli.app, ["manifest", str(published.source)])
     assert result.exit_code == 0
     rows = list(csv.reader(io.StringIO(result.stdout), delimiter="\t"))
-    assert rows[0] == ["subject", "story", "bold", "audio", "tr", "onset_s", "confounds", "space"]
+    assert rows[0] == [
+        "subject",
+        "story",
+        "bold",
+        "audio",
+        "tr",
+        "onset_s",
+        "confounds",
+        "space",
+        "duration_s",
+    ]
     assert len(rows) == 1 + len(published.truths)
     people = len({truth.name.split("/")[0] for truth in published.truths})
     assert f"{published.layout}: {people} subjects, " in result.stderr

@@ -9,7 +9,7 @@ from listeners import in_memory
 from published import add_matrices, lebel
 from recordings import add_story, noise
 
-from wav2bold.config import Cleaning
+from wav2bold.config import Cleaning, Targets
 from wav2bold.datasets.bold import read_bold
 from wav2bold.datasets.jobs import story_times_s
 from wav2bold.datasets.layouts.known import find
@@ -88,14 +88,19 @@ def test_repeats_give_a_ceiling_and_gaps_are_dropped_and_counted(root: Path, tmp
     repeats[1, 4, 5] = np.nan
     repeats[:, :, 6] = 0.0
     add_matrices(root, "UTS01", "wheretheressmoke", data=repeats.mean(axis=0), individual_repeats=repeats)
-    done = prepare(root, tmp_path / "shards", Cleaning(high_pass_s=None, detrend=False))
+    cleaning, told = Cleaning(high_pass_s=None, detrend=False), Targets(ceiling_from_test=True)
+    done = prepare(root, tmp_path / "shards", cleaning, targets=told)
     assert done.dropped == {"UTS01": 2, "UTS02": 0}
+    assert done.doubts == ()
     shards = open_shards(tmp_path / "shards")
     assert shards.card.subjects["UTS01"].stories == {"adollshouse": 1, "souls": 1, "wheretheressmoke": 3}
     targets = shards.targets("UTS01")
     assert list(targets["column"]) == [0, 1, 2, 3, 4]
     assert (targets["ceiling"] > 0.85).all()  # sqrt(1 / 1.09) = 0.96 in the long run
     assert shards.targets("UTS02")["ceiling"].isna().all()
+    (hint,) = prepare(root, tmp_path / "shards", cleaning).doubts  # unasked, a test story tells nothing
+    assert "only wheretheressmoke, which tests, was heard more than once" in hint
+    assert open_shards(tmp_path / "shards").targets("UTS01")["ceiling"].isna().all()
 
 
 def test_what_was_not_fetched_is_left_out_and_told(root: Path) -> None:

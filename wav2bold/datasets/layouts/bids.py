@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from bids2table import parse_bids_entities
 
@@ -71,7 +72,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> lis
         confounds = _nearest(
             first, [f for f in own if f.entities.get("desc") == "confounds" and f.path.suffix == ".tsv"]
         )
-        for story, onset_s, audio in _hearings(root, first, own):
+        for story, onset_s, audio, duration_s in _hearings(root, first, own):
             runs.append(
                 Run(
                     subject=f"sub-{recording['sub']}",
@@ -83,6 +84,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> lis
                     onset_s=onset_s,
                     confounds=confounds,
                     space=first.space,
+                    duration_s=duration_s,
                 )
             )
     return numbered(runs)
@@ -205,8 +207,10 @@ def _nearest(bold: _File, candidates: Sequence[_File]) -> Path | None:
     return None if best is None else best.path
 
 
-def _hearings(root: Path, bold: _File, files: Sequence[_File]) -> Iterator[tuple[str, float, Path]]:
-    """(story, onset in seconds, sound) of each hearing in a recording."""
+def _hearings(
+    root: Path, bold: _File, files: Sequence[_File]
+) -> Iterator[tuple[str, float, Path, float | None]]:
+    """(story, onset in seconds, sound, duration in seconds if given) of each hearing in a recording."""
     path = _nearest(bold, [f for f in files if f.entities["suffix"] == "events" and f.path.suffix == ".tsv"])
     if path is None:
         stem = "_".join(f"{key}-{value}" for key, value in bold.recording.items())
@@ -219,9 +223,11 @@ def _hearings(root: Path, bold: _File, files: Sequence[_File]) -> Iterator[tuple
     if column is None or "onset" not in events:
         has = ", ".join(events.columns)
         raise DataError(f"{path}: has the columns {has}", "write onset, duration and stim_file")
+    durations = pd.to_numeric(events.get("duration", pd.Series(np.nan, events.index)), errors="coerce")
     found = False
     missing: list[str] = []
-    for row, (onset, name) in enumerate(zip(events["onset"], events[column], strict=True), start=2):
+    columns = zip(events["onset"], events[column], durations, strict=True)
+    for row, (onset, name, duration) in enumerate(columns, start=2):
         if pd.isna(name):
             continue
         audio = _sound(root, path, str(name), exact=column == "stim_file")
@@ -232,7 +238,8 @@ def _hearings(root: Path, bold: _File, files: Sequence[_File]) -> Iterator[tuple
         if pd.isna(onset_s):
             raise DataError(f"{path}: line {row}: onset {onset} is no number", "write seconds")
         found = True
-        yield Path(name).stem if column == "stim_file" else str(name), float(onset_s), audio
+        story = Path(name).stem if column == "stim_file" else str(name)
+        yield story, float(onset_s), audio, float(duration) if duration > 0 else None
     if missing and (column == "stim_file" or not found):
         raise DataError(
             f"{path}: {column} names {missing[0]}, which is not under a stimuli/ folder",

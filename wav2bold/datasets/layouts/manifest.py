@@ -11,6 +11,7 @@ Tab-separated, with a line of column names in any order. `n/a` or nothing where 
 | `onset_s` | when the sound began, seconds after the file's first volume; below 0 if before it |
 | `confounds` | a table of confounds, or unknown |
 | `space` | where the targets lie; if unknown, what the BOLD file's own name says, or else `native` |
+| `duration_s` | how long the sound was heard, seconds, or unknown |
 
 Paths are relative to the manifest. Other columns are passed over, unless they look like a misspelt one.
 """
@@ -32,7 +33,7 @@ from wav2bold.errors import DataError
 from wav2bold.options import nearest
 
 NEEDED = ("subject", "story", "bold", "audio", "tr", "onset_s")
-OPTIONAL = ("confounds", "space")
+OPTIONAL = ("confounds", "space", "duration_s")
 UNKNOWN = {"", "n/a", "na", "nan"}
 MEMBER = "::"
 MOST_MISTAKES = 20
@@ -83,8 +84,10 @@ def as_manifest(runs: Iterable[Run]) -> str:
             MEMBER + run.member if run.member else ""
         )
         confounds = run.confounds.absolute() if run.confounds else "n/a"
+        heard_s = "n/a" if run.duration_s is None else run.duration_s
+        audio = run.audio.absolute()
         table.writerow(
-            [run.subject, run.story, bold, run.audio.absolute(), run.tr_s, run.onset_s, confounds, run.space]
+            [run.subject, run.story, bold, audio, run.tr_s, run.onset_s, confounds, run.space, heard_s]
         )
     return text.getvalue()
 
@@ -151,7 +154,9 @@ def _run(folder: Path, values: Mapping[str, str | None], wrong: list[DataError])
     before = len(wrong)
     empty = [name for name in NEEDED if values[name] is None and name != "tr"]
     wrong += [DataError(f"no {name}", "write it") for name in empty]
-    tr_s, onset_s = (_seconds(name, values[name], wrong) for name in ("tr", "onset_s"))
+    tr_s, onset_s, duration_s = (
+        _seconds(name, values.get(name), wrong) for name in ("tr", "onset_s", "duration_s")
+    )
     if tr_s is not None and tr_s <= 0:
         wrong.append(DataError(f"tr is {tr_s:g} s", "write the seconds between volumes"))
     bold, member = _bold(folder, values["bold"], wrong)
@@ -182,6 +187,7 @@ def _run(folder: Path, values: Mapping[str, str | None], wrong: list[DataError])
         confounds=confounds,
         space=values.get("space") or space_of(parse_bids_entities(bold[0])),
         member=member,
+        duration_s=duration_s,
     )
 
 
