@@ -90,7 +90,7 @@ def _is_dead(process: psutil.Process) -> bool:
 def test_interrupting_a_sweep_ends_all_and_keeps_what_was_finished(
     tiny: Made, tmp_path: Path, group: bool, twice: bool
 ) -> None:
-    path = tiny.study_at(tmp_path, search__trials=500, configuration__epochs=10, search__grace_epochs=10)
+    path = tiny.study_at(tmp_path, search__trials=20, configuration__epochs=10, search__grace_epochs=10)
     ended = interrupted(["sweep", str(path)], " done", group, twice)
     assert ended.code == 130, ended.shown[-3000:]
     assert ended.seconds < WITHIN_S
@@ -128,7 +128,7 @@ def test_interrupting_refine_leaves_no_half_written_encoder_and_it_goes_on(
     tiny: Made, tmp_path: Path
 ) -> None:
     path = tiny.study_at(tmp_path, configuration__epochs=40)
-    ended = interrupted(["refine", str(path), "--subjects", "sub-001,sub-002"], "epoch 1", True)
+    ended = interrupted(["refine", str(path), "--subjects", "sub-001,sub-002"], "epoch 0", True)
     assert ended.code == 130, ended.shown[-3000:]
     assert ended.left == []
     folder = tmp_path / "refined-paper"
