@@ -5,14 +5,12 @@ been written, and which targets vary in all of a subject's recordings. The secon
 missing or changed. The card, `dataset.json`, is written last.
 """
 
-import json
 import logging
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from wav2bold.config import Cleaning, Split, Targets
 from wav2bold.datasets.agreement import check_clocks, doubts, kept_targets, sounds
+from wav2bold.datasets.card import has_card, make_card
 from wav2bold.datasets.jobs import others_job, repeats_job, run_job, story_job, targets_job
 from wav2bold.datasets.layouts.known import find
 from wav2bold.datasets.regions import Regions, read_regions
@@ -30,12 +29,8 @@ from wav2bold.datasets.runs import Run
 from wav2bold.datasets.scan import RunScan, StoryScan, pack, scan_run, scan_story, unpack
 from wav2bold.datasets.shards import (
     CARD_NAME,
-    SCHEMA_VERSION,
     DatasetCard,
-    StoryCard,
-    SubjectCard,
     content_digest,
-    open_shards,
     run_path,
     story_path,
     targets_path,
@@ -49,7 +44,6 @@ from wav2bold.errors import DataError, UserError
 from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
 
-LIBRARIES = ("wav2bold", "h5py", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")
 Job = Callable[[], Any]
 
 
@@ -168,9 +162,10 @@ def prepare(
         for story, scan in stories.items()
     ]
     heard += recorded(kept)
-    card = _card(recordings, runs, stories, scans, kept, regions, cleaning, targets, heard, identities)
+    named = [*((shard.name, shard.digest) for shard in heard), *identities.items()]
+    card = make_card(recordings, runs, stories, scans, kept, regions, cleaning, targets, named)
     stale = [shard for shard in heard if shard.is_stale]
-    if stale or missing or not _has_card(out, card):
+    if stale or missing or not has_card(out, card):
         claim(out)
     done |= written("writing", stale)
     if targets.min_ceiling is None:  # a ceiling is measured on recordings already written
@@ -294,79 +289,3 @@ def _quiet_ray_data() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
-
-
-def _card(
-    recordings: Path,
-    runs: Sequence[Run],
-    stories: Mapping[str, StoryScan],
-    scans: Sequence[RunScan],
-    kept: Mapping[str, NDArray[np.bool_]],
-    regions: Regions | None,
-    cleaning: Cleaning,
-    targets: Targets,
-    shards: Sequence[_Shard],
-    tables: Mapping[str, str],
-) -> DatasetCard:
-    volumes: dict[str, dict[str, list[int]]] = {subject: {} for subject in kept}
-    for run, scanned in sorted(zip(runs, scans, strict=True), key=lambda pair: pair[0].repeat):
-        volumes[run.subject].setdefault(run.story, []).append(
-            scanned.volumes - cleaning.drop_first - cleaning.drop_last
-        )
-    inputs: dict[str, str] = {}
-    root = recordings if recordings.is_dir() else recordings.parent  # of a manifest
-    found = [*(scan.inputs for scan in stories.values()), *(scan.inputs for scan in scans)]
-    for read in found:
-        for name, digest in read.items():
-            path = Path(name)
-            within = path.is_relative_to(root)
-            inputs[path.relative_to(root).as_posix() if within else name] = digest
-    return DatasetCard(
-        tr_s=runs[0].tr_s,
-        space=runs[0].space,
-        subjects={
-            name: SubjectCard(
-                len(target_ids(keep, regions)),
-                {story: len(each) for story, each in volumes[name].items()},
-                volumes[name],
-            )
-            for name, keep in kept.items()
-        },
-        stories={name: StoryCard(scan.seconds, scan.digest) for name, scan in stories.items()},
-        cleaning=cleaning.model_dump(mode="json"),
-        targets=targets.model_dump(mode="json"),
-        name=_name(recordings),
-        inputs=inputs,
-        libraries={name: _version(name) for name in LIBRARIES},
-        digest=content_digest(
-            SCHEMA_VERSION,
-            runs[0].tr_s,
-            runs[0].space,
-            [*((shard.name, shard.digest) for shard in shards), *tables.items()],
-        ),
-    )
-
-
-def _has_card(out: Path, card: DatasetCard) -> bool:
-    """Whether the card on disk says the same of the same shards, by whichever versions of libraries."""
-    try:
-        known = open_shards(out).card
-    except DataError:
-        return False
-    return (known.digest, known.subjects) == (card.digest, card.subjects)
-
-
-def _name(recordings: Path) -> str:
-    """What the recordings call themselves in BIDS' own `dataset_description.json`; "" if they don't."""
-    try:
-        said = json.loads((recordings / "dataset_description.json").read_text(encoding="utf-8"))
-        return str(said.get("Name", ""))
-    except (OSError, ValueError, AttributeError):
-        return ""
-
-
-def _version(library: str) -> str:
-    try:
-        return version(library)
-    except ModuleNotFoundError:
-        return "unknown"
