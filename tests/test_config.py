@@ -79,6 +79,24 @@ def test_an_option_like_no_other_names_all(tmp_path: Path) -> None:
         ("search: {space: {history: {low: 5, high: 3}}}", "low 5 is above high 3; exchange them"),
         ("search: {space: {encoder_lr: {low: 1e-2, high: 1e-3}}}", "low 0.01 is above high 0.001"),
         ("search: {space: {unfrozen: [bias, bias]}}", "bias is named twice; name it once"),
+        (
+            "cleaning: {confounds_strategy: compcorr}",
+            "is none of motion, simple, compcor; did you mean compcor?",
+        ),
+        (
+            "cleaning: {confounds_strategy: scrubbing}",
+            "scrubbing leaves volumes out, and windows of speech need a volume at every TR; take motion",
+        ),
+        (
+            "cleaning: {confounds_strategy: simple, confounds: [trans_x, csf]}",
+            "confounds (trans_x, csf) and confounds_strategy (simple) are both given; keep one",
+        ),
+        ("cleaning: {drop_last: -1}", "drop_last: -1 is out of range; the nearest valid value is 0"),
+        ("cleaning: {compcor_components: 0}", "compcor_components: 0 is out of range"),
+        ("targets: {rois: [STG, A1]}", "rois: STG, A1 are regions of no map; give targets.parcellation"),
+        ("targets: {min_ceiling: 1}", "min_ceiling: 1 is out of range; it must be below 1"),
+        ("targets: {parcellation: [a.gii, b.gii, c.gii]}", "targets.parcellation: "),
+        ("targets: {mask: a.nii}\ncleaning: {mask: b.nii}", "and targets.mask is a.nii; keep one"),
     ],
 )
 def test_a_value_out_of_range_names_a_valid_one(tmp_path: Path, more: str, said: str) -> None:
@@ -153,6 +171,17 @@ def test_relative_paths_are_taken_from_the_file(tmp_path: Path, monkeypatch: pyt
     assert study.shards == tmp_path / "shards"
     assert study.results == tmp_path / "out" / "here"
     assert study.cleaning.mask == tmp_path / "mask.nii"
+
+
+def test_maps_of_targets_are_relative_to_the_file(tmp_path: Path) -> None:
+    one = load(tmp_path, "targets: {mask: mask.nii, parcellation: atlas.nii.gz}")
+    assert one.targets.mask == tmp_path / "mask.nii"
+    assert one.targets.parcellation == (tmp_path / "atlas.nii.gz",)
+    two = load(tmp_path, f"targets: {{parcellation: [l.gii, {tmp_path}/far/r.gii], rois: [A1]}}")
+    assert two.targets.parcellation == (tmp_path / "l.gii", tmp_path / "far" / "r.gii")
+    for study in (one, two):
+        study.save(tmp_path / "below" / "again.yaml")
+        assert Study.load(tmp_path / "below" / "again.yaml") == study
 
 
 def test_an_absolute_path_and_a_home_stay_what_they_are(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from commands import succeeds
 from nilearn.maskers import NiftiLabelsMasker
 from recordings import (
     add_events,
@@ -17,7 +18,8 @@ from recordings import (
     save_surface_labels,
 )
 
-from wav2bold.config import Cleaning, Split, Targets
+from wav2bold import steps
+from wav2bold.config import Cleaning, Split, Study, Targets
 from wav2bold.datasets.ceiling import ceiling, repeat_correlation
 from wav2bold.datasets.prepare import Prepared, prepare
 from wav2bold.datasets.shards import Shards, open_shards
@@ -325,3 +327,34 @@ def test_both_ends_are_dropped_and_the_clock_stays(tmp_path: Path) -> None:
     np.testing.assert_allclose(bold.y, (y - y.mean(axis=0)) / y.std(axis=0, ddof=1), atol=1e-3)
     tsnr = open_shards(tmp_path / "shards").targets("sub-01")["tsnr"]
     assert np.isfinite(tsnr).all()
+
+
+def test_the_study_beside_the_shards_says_which_targets_and_which_story_tests(tmp_path: Path) -> None:
+    root = record(tmp_path / "recordings", 1, twice=("dune",))
+    out = tmp_path / "work" / "shards"
+    first = steps.prepare(root, out, PLAIN)  # a new study tests on the last story, which tells no ceiling
+    assert open_shards(out).targets("sub-01")["ceiling"].isna().all()
+    assert "only dune, which tests" in first.doubts[0]
+    begun = Study.load(out.parent / "study.yaml")
+    assert begun.split == SPLIT
+    mask = save_labels(out.parent / "mask.nii.gz", (np.arange(24) < 6).reshape(SHAPE).astype(np.uint8))
+    begun.model_copy(
+        update={
+            "split": Split(validation=("dune",), test=("alice",)),
+            "cleaning": PLAIN,
+            "targets": Targets(mask=mask),
+        }
+    ).save(out.parent / "study.yaml")
+    again = steps.prepare(root, out)
+    table = open_shards(out).targets("sub-01")
+    assert again.doubts == ()
+    assert len(table) == 6
+    pair = [within(heard("dune", 1, repeat))[:, :6] for repeat in (1, 2)]
+    np.testing.assert_allclose(table["ceiling"], ceiling(repeat_correlation(pair), 1), atol=1e-3)
+
+
+def test_the_command_tells_what_is_odd(tmp_path: Path) -> None:
+    root = record(tmp_path / "recordings", 1, twice=("dune",))
+    done = succeeds("prepare", root, "--out", tmp_path / "work" / "shards", "--cpus", 1)
+    assert "warning: only dune, which tests, was heard more than once: there is no noise ceiling" in done.err
+    assert "1 subjects, 4 stories" in done.out

@@ -9,7 +9,7 @@ from listeners import card, volumes
 
 from wav2bold.config import Split
 from wav2bold.datasets.shards import DatasetCard
-from wav2bold.datasets.splits import split_stories
+from wav2bold.datasets.splits import default_split, split_stories
 from wav2bold.errors import StudyError
 
 NAMES = ("bakery", "clockmaker", "ferry", "library", "lighthouse")
@@ -75,3 +75,12 @@ def test_one_sound_under_two_names_is_not_heard_in_two_roles(split: Split, said:
     )
     together = Split(validation=("ferry",), test=("orchard",))
     assert split_stories(together, replace(known, stories=same)).train == ("bakery", "library")
+
+
+@pytest.mark.parametrize("stories", [(), ("a",), ("a", "b")])
+def test_too_few_stories_have_no_split_to_begin_with(stories: tuple[str, ...]) -> None:
+    assert default_split(stories) is None
+
+
+def test_a_split_begins_with_the_last_in_the_alphabet() -> None:
+    assert default_split(NAMES[::-1]) == Split(validation=("library",), test=("lighthouse",))
