@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 
 from wav2bold.datasets.facts import Oddity, StoryFacts, SubjectFacts
-from wav2bold.pages.words import count
+from wav2bold.pages.words import count, some
 
 FEW = 0.9
 """Share of the median above which nobody has little of anything: a tenth less is like the others."""
@@ -15,6 +15,8 @@ FEW_VOLUMES = 2
 """By which it may differ in any case: scanners are stopped by hand."""
 FAR = 3.0
 """Robust standard deviations (1.4826 times the median absolute deviation) below the median: a low value."""
+NAMED = 4
+"""Stories of those that somebody did not hear that are named."""
 ENOUGH = 5
 """Subjects without which nobody is told to be far from the others."""
 
@@ -58,7 +60,7 @@ def _missing(subjects: Sequence[SubjectFacts], stories: Sequence[StoryFacts]) ->
     lacking = {one.name: [name for name in common if name not in one.volumes] for one in subjects}
     if common and 2 * sum(map(bool, lacking.values())) < len(subjects):
         return {
-            name: f"did not hear {_some(names)}, which most others did"
+            name: f"did not hear {some(names, NAMED)}, which most others did"
             for name, names in lacking.items()
             if names
         }
@@ -93,7 +95,3 @@ def _floor(values: Sequence[float]) -> float:
     middle = median(finite)
     far = middle - FAR * 1.4826 * median(abs(value - middle) for value in finite)
     return min(far, FEW * middle)
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

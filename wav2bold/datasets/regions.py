@@ -16,6 +16,7 @@ from wav2bold.datasets.bold import has_voxels_or_vertices, surface_labels, volum
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 from wav2bold.options import nearest
+from wav2bold.pages.words import some
 
 VOLUME, SURFACE = (".nii.gz", ".nii"), ".gii"
 NAMES = (".tsv", ".json", ".txt")
@@ -138,9 +139,9 @@ def _wanted(path: Path, table: pd.DataFrame, rois: tuple[str, ...]) -> NDArray[n
     for roi in rois:
         if roi not in known:
             near = nearest(roi, known)
-            some = ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
             raise DataError(
-                f"{path}: has no region {roi}", f"did you mean {near}?" if near else f"there are {some}"
+                f"{path}: has no region {roi}",
+                f"did you mean {near}?" if near else f"there are {some(known)}",
             )
     return np.asarray(names.isin(rois)) if rois else np.ones(len(table), bool)
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from wav2bold.errors import DataError
+from wav2bold.pages.words import some
 
 SCHEMA_VERSION = 1
 CARD_NAME = "dataset.json"
@@ -144,13 +145,13 @@ class Shards:
     def _known(self, story: str | None, subject: str | None = None) -> int:
         """Recordings there are of this story (in this subject). Raises DataError naming those there are."""
         if subject is not None and subject not in self.card.subjects:
-            raise DataError(f"{self.root}: no subject {subject}", f"there are {_some(self.card.subjects)}")
+            raise DataError(f"{self.root}: no subject {subject}", f"there are {some(self.card.subjects)}")
         if story is None:
             return 0
         stories = self.card.stories if subject is None else self.card.subjects[subject].stories
         if story not in stories:
             who = "no story" if subject is None else f"{subject} did not hear a story"
-            raise DataError(f"{self.root}: {who} {story}", f"there are {_some(stories)}")
+            raise DataError(f"{self.root}: {who} {story}", f"there are {some(stories)}")
         return 1 if subject is None else self.card.subjects[subject].stories[story]
 
 
@@ -245,8 +246,3 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise DataError(
             f"{path}: can't be read ({reason})", "delete it and run `wav2bold prepare` again"
         ) from None
-
-
-def _some(names: Mapping[str, Any]) -> str:
-    shown = list(names)[:5]
-    return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,7 +1,7 @@
 """What every page says in the same words: numbers, lists, and that recordings are simulated."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -19,6 +19,12 @@ def signed(value: float) -> str:
 def listed(names: Sequence[str]) -> str:
     """a, b and c."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def some(names: Collection[str], most: int = 5) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(list(names)[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def count(number: int, word: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from wav2bold.datasets.bold import header_tr_s
 from wav2bold.errors import DataError
+from wav2bold.pages.words import some
 
 TR_TOLERANCE_S = 1e-3
 """Headers hold float32, and some tools round to the millisecond."""
@@ -53,12 +54,6 @@ def left_out(recordings: Sequence[str], why: str) -> str:
     """The sentence that tells of recordings that are passed over."""
     what = "1 recording" if len(recordings) == 1 else f"{len(recordings)} recordings"
     return f"{what} left out, {why}: {some(recordings)}"
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
-    shown = ", ".join(names[:5])
-    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def agreed_tr_s(path: Path, stated_s: float, where: str) -> float:
