@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wav2bold.datasets.facts import Facts
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.standouts import MOST_SHOWN, Shown, group_mean, mapped_subjects
-from wav2bold.pages.brains import Scale, amount_scale, can_map, how_seen, score_scale, shown_map
+from wav2bold.pages.brains import Scale, amount_scale, can_map, how_seen, no_brain, score_scale, shown_map
 
 MEASURES = {"ceiling": "Noise ceiling", "tsnr": "tSNR"}
 
@@ -26,15 +26,14 @@ def maps(shards: Shards, facts: Facts, shown: Sequence[Shown]) -> dict[str, Any]
         if any(math.isfinite(getattr(one, column) or math.nan) for one in facts.subjects)
     ]
     lacking = [said for column, said in _absent(facts).items() if column not in columns]
-    if columns and all(can_map(shards.targets(one.name), facts.space) for one in shown):
+    own = {one.name: shards.targets(one.name) for one in shown} if columns else {}
+    if columns and all(can_map(table, facts.space) for table in own.values()):
         if many:
             everyone = [one.name for one in facts.subjects]
             tables[f"Mean of {len(everyone)}"] = group_mean(shards.targets, everyone, columns)
-        tables |= {name: shards.targets(name) for name in mapped_subjects(facts, shown)}
+        tables |= {name: own[name] for name in mapped_subjects(facts, shown)}
     elif columns:
-        lacking.append(
-            f"There is no brain at hand on which targets of the space {facts.space} could be drawn."
-        )
+        lacking.append(no_brain(own[shown[0].name], facts.space))
     people, scales = [], []
     for column in columns if tables else ():
         values = {name: table[column].to_numpy(np.float64) for name, table in tables.items()}

@@ -110,8 +110,13 @@ def how_seen(space: str, glass: bool) -> str:
     )
 
 
-def no_brain(space: str) -> str:
+def no_brain(targets: pd.DataFrame, space: str) -> str:
     """Why there is no map where `can_map` says no."""
+    if "members" in targets:
+        return (
+            "Targets are means of regions, which the data set's tables name and place but don't outline, so "
+            "they are not drawn on a brain."
+        )
     return f"There is no brain at hand on which targets of the space {space} could be drawn."
 
 

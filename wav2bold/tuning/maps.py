@@ -30,14 +30,9 @@ def maps(findings: Findings) -> Maps:
     """Before, after and difference of every subject, or of the first if there are many."""
     space, names = findings.card.space, list(findings.best)
     names = names if len(names) <= MOST_MAPS else names[:1]
-    if any("members" in findings.targets[name] for name in names):
-        caption = (
-            "Targets are means of regions, which the data set's tables name and place but don't outline, so "
-            "they are not drawn on a brain."
-        )
-        return Maps((), (), False, caption)
-    if not all(can_map(findings.targets[name], space) for name in names):
-        return Maps((), (), False, no_brain(space))
+    tables = [findings.targets[name] for name in names]
+    if not all(can_map(table, space) for table in tables):
+        return Maps((), (), False, no_brain(tables[0], space))
     shown = [findings.best[name] for name in names]
     r = score_scale(*(one.frozen for one in shown), *(one.ridge for one in shown))
     change = difference_scale(*(one.ridge - one.frozen for one in shown))
