@@ -31,12 +31,12 @@ def read_series(image: Any, path: Path) -> NDArray[np.float32]:
 
 def series_tr_s(image: Any, path: Path) -> float | None:
     """Seconds between volumes by its header; None if that says 0."""
-    step, unit = _axes(image, path)[0].step, _axes(image, path)[0].unit
-    if unit != "SECOND":
+    series, _ = _axes(image, path)
+    if series.unit != "SECOND":
         raise DataError(
-            f"{path}: a series in {unit.lower()}s is no time series", f"give the *{DTSERIES} file"
+            f"{path}: a series in {series.unit.lower()}s is no time series", f"give the *{DTSERIES} file"
         )
-    return round(float(step), 6) or None
+    return round(float(series.step), 6) or None
 
 
 def grayordinates(image: Any, path: Path) -> pd.DataFrame:

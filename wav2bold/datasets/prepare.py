@@ -125,8 +125,9 @@ def prepare(
 
     def recorded(keep: Mapping[str, NDArray[np.bool_]]) -> list[_Shard]:
         made = []
+        packed = {subject: pack(one) for subject, one in keep.items()}
         for run, scan, path in zip(runs, scans, shards, strict=True):
-            digest = content_digest(scan.key, pack(keep[run.subject]))
+            digest = content_digest(scan.key, packed[run.subject])
             job = partial(run_job, run, cleaning, targets, keep[run.subject], path, scan, digest)
             made.append(_Shard(path, run.name, digest, job))
         return made
@@ -161,7 +162,7 @@ def prepare(
         _Shard(path := story_path(out, story), story, scan.key, partial(story_job, audio[story], path, scan))
         for story, scan in stories.items()
     ]
-    heard += recorded(kept)
+    heard += whole if kept is varying else recorded(kept)
     named = [*((shard.name, shard.digest) for shard in heard), *identities.items()]
     card = make_card(recordings, runs, stories, scans, kept, regions, cleaning, targets, named)
     stale = [shard for shard in heard if shard.is_stale]
