@@ -7,7 +7,7 @@ from listeners import card, volumes
 
 from wav2bold.config import Cleaning, Configuration, Split, Study
 from wav2bold.datasets.shards import DatasetCard
-from wav2bold.datasets.starter import begin_study, cleaning_for, recommended, study_path
+from wav2bold.datasets.starter import begin_study, recommended, study_for, study_path
 from wav2bold.errors import DataError
 
 
@@ -105,10 +105,12 @@ def test_a_folder_whose_name_no_study_may_have_still_gets_one(
 def test_cleaning_comes_from_the_users_study_before_the_recommended_one(
     recordings: Path, shards: Path
 ) -> None:
-    assert cleaning_for(recordings, shards) == Cleaning()
+    assert study_for(recordings, shards) is None
     assert recommended(recordings) is None
     recommend(recordings)
-    assert cleaning_for(recordings, shards).drop_first == 7
+    found = study_for(recordings, shards)
+    assert found is not None
+    assert found.cleaning.drop_first == 7
     study = Study(
         name="own",
         shards=shards,
@@ -117,4 +119,6 @@ def test_cleaning_comes_from_the_users_study_before_the_recommended_one(
         cleaning=Cleaning(drop_first=2),
     )
     study.save(study_path(shards))
-    assert cleaning_for(recordings, shards).drop_first == 2
+    found = study_for(recordings, shards)
+    assert found is not None
+    assert found.cleaning.drop_first == 2

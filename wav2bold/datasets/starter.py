@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from wav2bold.config import Cleaning, Study
+from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.datasets.splits import default_split
 from wav2bold.errors import DataError
@@ -24,12 +24,6 @@ def recommended(recordings: Path) -> Study | None:
 def study_path(shards: Path) -> Path:
     """Where the study file of a folder of shards is looked for and begun: beside it."""
     return shards.resolve().parent / "study.yaml"
-
-
-def cleaning_for(recordings: Path, shards: Path) -> Cleaning:
-    """How to clean: as the study file beside the shards says, else as the recordings recommend."""
-    study = study_for(recordings, shards)
-    return study.cleaning if study else Cleaning()
 
 
 def study_for(recordings: Path, shards: Path) -> Study | None:
