@@ -118,7 +118,9 @@ def simulate(
 @app.command()
 def prepare(
     recordings: Annotated[Path, typer.Argument(help="Folder of recordings: BIDS derivatives with stimuli/.")],
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the shards; made if absent.")],
+    out_folder: Annotated[
+        str, typer.Option("--out", help="Folder or URL (s3://bucket/folder) for the shards; made if absent.")
+    ],
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
@@ -128,13 +130,14 @@ def prepare(
     BOLD is cleaned is said in the study.yaml beside the shards, where there is one.
     """
     from wav2bold.datasets.starter import study_path
+    from wav2bold.places import place
 
     with watching("prepare") as progress:
         done = steps.prepare(recordings, out_folder, None, address, cpus, progress)
     card = done.card
     out.print(
         f"{len(card.subjects)} subjects, {len(card.stories)} stories: {done.written} shards written, "
-        f"{done.kept} kept, {done.removed} removed. Edit {study_path(out_folder)}, then sweep it.",
+        f"{done.kept} kept, {done.removed} removed. Edit {study_path(place(out_folder))}, then sweep it.",
         markup=False,
         soft_wrap=True,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from wav2bold.config import Cleaning, Configuration, Simulation, Study
 from wav2bold.errors import StudyError
 from wav2bold.options import check_file, check_folder, read_yaml
+from wav2bold.places import AnyPlace, check_reachable, place
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def simulate(
 
 def prepare(
     recordings: AnyPath,
-    out: AnyPath,
+    out: AnyPlace,
     cleaning: Cleaning | None = None,
     address: str | None = None,
     cpus: int | None = None,
@@ -54,10 +55,14 @@ def prepare(
 ) -> "Prepared":
     """Write recordings as shards into `out`, and a study file beside it unless there is one.
 
+    out: a folder, or a URL such as s3://bucket/folder; the study file is then in the working folder.
     cleaning: None takes it from that study file. Only what is missing or changed is written.
     """
-    recordings, out = Path(recordings), Path(out)
-    check_folder(out)
+    recordings, out = Path(recordings), place(out)
+    if isinstance(out, Path):
+        check_folder(out)
+    else:
+        check_reachable(out)
     from wav2bold.cluster.connect import connected
     from wav2bold.datasets import prepare as step
     from wav2bold.datasets.starter import begin_study, cleaning_for

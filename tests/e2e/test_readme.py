@@ -33,4 +33,3 @@ def test_the_python_of_the_readme_runs(tiny: Made, tmp_path: Path) -> None:
     assert "Gain(gain=" in scores
     assert (tmp_path / "report.html").is_file()
     assert (tmp_path / "refined" / "sub-001" / "config.json").is_file()
-

@@ -13,17 +13,18 @@ from wav2bold.datasets.bold import candidates, read_bold
 from wav2bold.datasets.ceiling import subject_ceiling
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.scan import RunScan, StoryScan, as_metadata, clean_run, exact
-from wav2bold.datasets.shards import Bold, read_run, run_path, targets_path
+from wav2bold.datasets.shards import Bold, read_run, run_path
 from wav2bold.datasets.writing import write_run, write_story, write_targets
+from wav2bold.places import Place
 
 
-def story_job(audio: Path, path: Path, scan: StoryScan) -> None:
+def story_job(audio: Path, path: Place, scan: StoryScan) -> None:
     """Write a story's sound."""
     write_story(path, read_audio(audio), {"digest": scan.key, "scan": as_metadata(scan)})
 
 
 def run_job(
-    run: Run, cleaning: Cleaning, keep: NDArray[np.bool_], path: Path, scan: RunScan, digest: str
+    run: Run, cleaning: Cleaning, keep: NDArray[np.bool_], path: Place, scan: RunScan, digest: str
 ) -> None:
     """Clean one recording and write it. keep: (candidates,) bool, the targets of its subject."""
     raw = read_bold(run, cleaning.mask, cleaning.smoothing_fwhm_mm)[:, keep]
@@ -39,17 +40,18 @@ def story_times_s(t: NDArray[np.int32], tr_s: float, onset_s: float) -> NDArray[
 
 
 def targets_job(
-    out: Path,
+    shards: Place,
+    path: Place,
     runs: Sequence[Run],
     seconds: Mapping[str, float],
     cleaning: Cleaning,
     keep: NDArray[np.bool_],
     digest: str,
 ) -> None:
-    """Where one subject's targets are, and their ceiling from the shards already written."""
-    heard: defaultdict[str, list[Path]] = defaultdict(list)
+    """Where one subject's targets are, and their ceiling from the recordings already in `shards`."""
+    heard: defaultdict[str, list[Place]] = defaultdict(list)
     for run in runs:
-        heard[run.story].append(run_path(out, run.subject, run.story, run.repeat))
+        heard[run.story].append(run_path(shards, run.subject, run.story, run.repeat))
     repeated = {story: paths for story, paths in heard.items() if len(paths) > 1}
     table = candidates(runs[0], cleaning.mask)[keep].reset_index(drop=True)
     table.insert(0, "target", np.arange(len(table), dtype=np.int32))
@@ -58,4 +60,4 @@ def targets_job(
         stories = [[read_run(path) for path in paths] for paths in repeated.values()]
         best = subject_ceiling(stories, [seconds[story] for story in repeated])
         table["ceiling"] = best.astype(np.float32)
-    write_targets(targets_path(out, runs[0].subject), table, {"digest": digest})
+    write_targets(path, table, {"digest": digest})

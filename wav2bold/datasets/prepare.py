@@ -2,7 +2,7 @@
 
 Two passes of Ray Data over the recordings. The first only reads: it finds every mistake while nothing has
 been written, and which targets vary in all of a subject's recordings. The second cleans and writes what is
-missing or changed. The card, `dataset.json`, is written last.
+missing or changed. The card, `dataset.json`, is written last. `single_writer` keeps two of us apart.
 """
 
 import json
@@ -10,6 +10,7 @@ import logging
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from wav2bold.config import Cleaning
 from wav2bold.datasets.agreement import check_clocks, kept_targets, sounds
 from wav2bold.datasets.jobs import run_job, story_job, targets_job
 from wav2bold.datasets.layouts.bids import find_runs
+from wav2bold.datasets.memory import WORKER_BYTES, cleaning_bytes, reading_bytes
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.scan import RunScan, StoryScan, pack, scan_run, scan_story
 from wav2bold.datasets.shards import (
@@ -40,13 +42,17 @@ from wav2bold.datasets.shards import (
     story_path,
     targets_path,
 )
+from wav2bold.datasets.single_writer import Writer, single_writer
 from wav2bold.datasets.writing import check_ours, claim, read_metadata, remove_others
 from wav2bold.errors import DataError, UserError
 from wav2bold.options import write_whole
+from wav2bold.places import Place, put_whole
 from wav2bold.progress import Progress, silent
 
 LIBRARIES = ("wav2bold", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")
 Job = Callable[[], Any]
+FINISHING = 3
+"""How often files that another writer has overwritten are written again."""
 
 
 @dataclass(frozen=True)
@@ -66,28 +72,41 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A file that must be there, the digest of all it is made from, and the job that writes it."""
+    """A file that must be there, the digest of all it is made from, and the job that writes it.
 
-    path: Path
+    size: memory that the job takes beside the worker's own, bytes.
+    """
+
+    path: Place
     name: str
     digest: str
     job: Job
+    size: int = 0
 
 
 def prepare(
     recordings: Path,
-    out: Path,
+    out: Place,
     cleaning: Cleaning = Cleaning(),  # noqa: B008  # frozen
     progress: Progress = silent,
 ) -> Prepared:
     """Write the shards of all recordings under a folder; what is already there and right stays untouched.
 
-    Needs a Ray that is connected, and both folders on a disk that all its nodes share.
+    Needs a Ray that is connected, and both folders on a disk that all its nodes share; `out` may also be a
+    URL that they all reach. While another `prepare` has the folder, it waits.
     Raises DataError for mistakes in the recordings, nearly all of them before anything is written.
     """
     assert ray.is_initialized()
-    recordings, out = recordings.resolve(), out.resolve()
+    recordings, out = recordings.resolve(), out.resolve() if isinstance(out, Path) else out
     check_ours(out)
+    with single_writer(out, progress) as writer:
+        check_ours(out)
+        return _prepare(recordings, out, cleaning, writer, progress)
+
+
+def _prepare(
+    recordings: Path, out: Place, cleaning: Cleaning, writer: Writer, progress: Progress
+) -> Prepared:
     runs = find_runs(recordings)
     check_clocks(recordings, runs)
     audio = sounds(runs)
@@ -98,14 +117,20 @@ def prepare(
     jobs += [
         (run.name, partial(scan_run, run, cleaning, shard)) for run, shard in zip(runs, shards, strict=True)
     ]
-    found = _each("reading", jobs, progress)
+    sizes = [0] * len(audio) + [reading_bytes(run) for run in runs]
+    found = _each("reading", jobs, progress, max_bytes=_memory(jobs, sizes))
     stories: dict[str, StoryScan] = dict(zip(audio, found, strict=False))
     scans: list[RunScan] = found[len(audio) :]
     kept = kept_targets(runs, scans)
 
     seconds = {story: scan.seconds for story, scan in stories.items()}
     heard = [
-        _Shard(path := story_path(out, story), story, scan.key, partial(story_job, audio[story], path, scan))
+        _Shard(
+            path := story_path(out, story),
+            story,
+            scan.key,
+            partial(story_job, audio[story], writer.draft(path), scan),
+        )
         for story, scan in stories.items()
     ]
     digests: defaultdict[str, list[str]] = defaultdict(list)
@@ -113,33 +138,82 @@ def prepare(
         keep = kept[run.subject]
         digest = content_digest(run_scan.key, pack(keep))
         digests[run.subject].append(digest)
-        job = partial(run_job, run, cleaning, keep, path, run_scan, digest)
-        heard.append(_Shard(path, run.name, digest, job))
+        job = partial(run_job, run, cleaning, keep, writer.draft(path), run_scan, digest)
+        size = cleaning_bytes(run_scan.volumes, run_scan.candidates)
+        heard.append(_Shard(path, run.name, digest, job, size))
     tables = []
     for subject, keep in kept.items():
         own = [run for run in runs if run.subject == subject]
         lengths = [seconds[run.story] for run in own]
         digest = content_digest("targets", SCHEMA_VERSION, digests[subject], lengths)
-        job = partial(targets_job, out, own, seconds, cleaning, keep, digest)
-        tables.append(_Shard(targets_path(out, subject), subject, digest, job))
+        path = targets_path(out, subject)
+        job = partial(targets_job, out, writer.draft(path), own, seconds, cleaning, keep, digest)
+        tables.append(_Shard(path, subject, digest, job))
 
     wanted = [*heard, *tables]
     card = _card(recordings, runs, stories, scans, kept, cleaning, wanted)
-    stale = {shard.path for shard in wanted if read_metadata(shard.path).get("digest") != shard.digest}
+    stale = _stale(wanted)
     if stale or not _has_card(out, card):
+        writer.claim()
         claim(out)
     for group in (heard, tables):  # a table's ceiling is made from recordings already written
-        _each("writing", [(shard.name, shard.job) for shard in group if shard.path in stale], progress)
+        _write([shard for shard in group if shard.path in stale], writer, progress)
     removed = remove_others(out, {shard.path for shard in wanted})
     if not (out / CARD_NAME).is_file():
-        write_whole(out / CARD_NAME, card.to_json())
+        _finish(out, card, wanted, writer, progress)
     dropped = {subject: int((~keep).sum()) for subject, keep in kept.items()}
     return Prepared(card, len(stale), len(wanted) - len(stale), removed, dropped)
 
 
-def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress) -> list[Any]:
+def _stale(shards: Sequence[_Shard]) -> set[Place]:
+    """Files that are absent, or made from something else."""
+    with ThreadPoolExecutor(16) as pool:  # they wait for a store, or for a disk
+        found = pool.map(read_metadata, [shard.path for shard in shards])
+        return {
+            shard.path
+            for shard, said in zip(shards, found, strict=True)
+            if said.get("digest") != shard.digest
+        }
+
+
+def _write(shards: Sequence[_Shard], writer: Writer, progress: Progress) -> None:
+    jobs = [(shard.name, shard.job) for shard in shards]
+    memory = _memory(jobs, [shard.size for shard in shards])
+    _each("writing", jobs, progress, memory, lambda index: writer.publish(shards[index].path))
+
+
+def _finish(
+    out: Place, card: DatasetCard, wanted: Sequence[_Shard], writer: Writer, progress: Progress
+) -> None:
+    """Write the card. In a store, only if all is as this `prepare` wrote it.
+
+    Raises DataError if another `prepare` has begun to write there.
+    """
+    if isinstance(out, Path):
+        write_whole(out / CARD_NAME, card.to_json())
+        return
+    writer.check()
+    for _ in range(FINISHING):
+        spoilt = _stale(wanted)
+        if not spoilt:
+            break
+        _write([shard for shard in wanted if shard.path in spoilt], writer, progress)
+    writer.check()
+    writer.yield_claim()
+    put_whole(out / CARD_NAME, card.to_json().encode())
+
+
+def _each(
+    what: str,
+    jobs: Sequence[tuple[str, Job]],
+    progress: Progress,
+    max_bytes: int,
+    finished: Callable[[int], None] | None = None,
+) -> list[Any]:
     """What every job gives, in order; they run as Ray tasks of one CPU each.
 
+    max_bytes: memory that Ray sets aside for each of them.
+    finished: called with the index of each job as soon as it is done.
     Raises DataError once all have run, if any of them met a user's mistake.
     """
     if not jobs:
@@ -147,9 +221,13 @@ def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress) -> lis
     rows = [{"index": index, "job": pickle.dumps(job)} for index, (_, job) in enumerate(jobs)]
     results: dict[int, Any] = {}
     with _quiet_ray_data():
-        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(_run_job, num_cpus=1)
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _run_job, num_cpus=1, memory=max_bytes
+        )
         for row in done.iter_rows():
             results[row["index"]] = pickle.loads(row["result"])  # noqa: S301  # made by _run_job
+            if finished and not isinstance(results[row["index"]], UserError):
+                finished(row["index"])
             progress(what, len(results), len(jobs))
     failures = [(jobs[i][0], results[i]) for i in sorted(results) if isinstance(results[i], UserError)]
     if len(failures) == 1:
@@ -158,6 +236,24 @@ def _each(what: str, jobs: Sequence[tuple[str, Job]], progress: Progress) -> lis
         lines = "".join(f"\n  {name}: {error}" for name, error in failures)
         raise DataError(f"{len(failures)} recordings and sounds can't be used:{lines}")
     return [results[index] for index in range(len(jobs))]
+
+
+def _memory(jobs: Sequence[tuple[str, Job]], sizes: Sequence[int]) -> int:
+    """Memory for any of the jobs, bytes: Ray Data knows one figure for all tasks of a step.
+
+    Never more than the largest machine has, for which Ray would wait for ever.
+    Raises DataError if one of the recordings can't fit into it.
+    """
+    largest = int(max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]))
+    need = max(sizes, default=0)
+    if need > largest:
+        name, _ = jobs[sizes.index(need)]
+        raise DataError(
+            f"{name}: takes about {need / 1e9:.3g} GB of memory, the largest machine offers Ray "
+            f"{largest / 1e9:.3g} GB",
+            "work on a machine with more, or cut the recording down first",
+        )
+    return min(need + WORKER_BYTES, largest)
 
 
 def _run_job(row: dict[str, Any]) -> dict[str, Any]:
@@ -223,7 +319,7 @@ def _card(
     )
 
 
-def _has_card(out: Path, card: DatasetCard) -> bool:
+def _has_card(out: Place, card: DatasetCard) -> bool:
     """Whether the card on disk describes the same shards, by whichever versions of libraries."""
     try:
         return open_shards(out).card.digest == card.digest

@@ -24,6 +24,7 @@ from wav2bold.datasets.runs import Run
 from wav2bold.datasets.shards import SCHEMA_VERSION, content_digest
 from wav2bold.datasets.writing import read_metadata
 from wav2bold.errors import DataError
+from wav2bold.places import Place
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RunScan:
     packed: str
 
 
-def scan_story(audio: Path, shard: Path) -> StoryScan:
+def scan_story(audio: Path, shard: Place) -> StoryScan:
     """Read a story's sound, unless the shard that was made of it says what it holds.
 
     Raises DataError if the sound can't be read.
@@ -67,7 +68,7 @@ def scan_story(audio: Path, shard: Path) -> StoryScan:
     return StoryScan(inputs, key, digest, len(samples) / SAMPLE_RATE_HZ)
 
 
-def scan_run(run: Run, cleaning: Cleaning, shard: Path) -> RunScan:
+def scan_run(run: Run, cleaning: Cleaning, shard: Place) -> RunScan:
     """Read a recording and try its cleaning on one target, unless its shard says what it holds.
 
     Raises DataError if a file is damaged, the recording ends before its story begins, no target varies, or
