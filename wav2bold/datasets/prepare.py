@@ -46,7 +46,7 @@ from wav2bold.datasets.single_writer import Writer, single_writer
 from wav2bold.datasets.writing import check_ours, claim, read_metadata, remove_others
 from wav2bold.errors import DataError, UserError
 from wav2bold.options import write_whole
-from wav2bold.places import Place, put_whole
+from wav2bold.places import Place, put_whole, remove
 from wav2bold.progress import Progress, silent
 
 LIBRARIES = ("wav2bold", "nibabel", "nilearn", "numpy", "pyarrow", "scipy", "soundfile", "soxr")
@@ -154,8 +154,7 @@ def _prepare(
     card = _card(recordings, runs, stories, scans, kept, cleaning, wanted)
     stale = _stale(wanted)
     if stale or not _has_card(out, card):
-        writer.claim()
-        claim(out)
+        claim(out, writer.token)
     for group in (heard, tables):  # a table's ceiling is made from recordings already written
         _write([shard for shard in group if shard.path in stale], writer, progress)
     removed = remove_others(out, {shard.path for shard in wanted})
@@ -192,15 +191,18 @@ def _finish(
     if isinstance(out, Path):
         write_whole(out / CARD_NAME, card.to_json())
         return
-    writer.check()
     for _ in range(FINISHING):
         spoilt = _stale(wanted)
         if not spoilt:
             break
         _write([shard for shard in wanted if shard.path in spoilt], writer, progress)
     writer.check()
-    writer.yield_claim()
     put_whole(out / CARD_NAME, card.to_json().encode())
+    try:
+        writer.check()
+    except DataError:
+        remove(out / CARD_NAME)
+        raise
 
 
 def _each(

@@ -3,7 +3,7 @@
 In a local folder the driver holds a lock while it works, and it alone puts files into their places: its tasks
 write them aside, into a folder that the next driver removes. So a task that outlives its killed driver can
 change nothing. A lock ends with the process that holds it. Stores have no locks: there the newest `prepare`
-takes the folder over, and an older one stops as soon as it notices.
+takes the folder over, by its name in the marker, and an older one stops at the next file that it finishes.
 """
 
 import secrets
@@ -17,13 +17,12 @@ from filelock import FileLock, Timeout
 
 from wav2bold.datasets.shards import MARKER_NAME, content_digest
 from wav2bold.errors import DataError
-from wav2bold.places import Place, put_whole, read_whole, remove, within
+from wav2bold.places import Place, read_whole, within
 from wav2bold.progress import Progress
 
 LOCK_NAME = ".lock"
 ASIDE = ".aside-"
-CLAIM_NAME = ".claim"
-OF_WRITERS = (LOCK_NAME, ASIDE, CLAIM_NAME)
+OF_WRITERS = (LOCK_NAME, ASIDE)
 """Beginnings of the names that only a writer at work leaves in a folder."""
 
 
@@ -32,7 +31,7 @@ class Writer:
     """The right to write into a folder of shards.
 
     aside: where tasks write before a file is published; None in a store, whose files appear whole.
-    token: this writer's own name.
+    token: this writer's own name, which it leaves in a store's marker.
     """
 
     root: Place
@@ -46,34 +45,20 @@ class Writer:
         return self.aside / f"{content_digest(within(path, self.root))}.parquet"
 
     def publish(self, path: Place) -> None:
-        """Put a drafted file into its place, in one step."""
-        if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.draft(path).replace(path)
-
-    def claim(self) -> None:
-        """In a store, tell older writers that the folder is now ours."""
-        if self.aside is None:
-            put_whole(self.root / CLAIM_NAME, self.token.encode())
+        """Put a drafted file into its place, in one step; in a store it is there, if we still may write."""
+        if not isinstance(path, Path):
+            self.check()
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.draft(path).replace(path)
 
     def check(self) -> None:
-        """Raise DataError if a newer `prepare` has taken the folder over."""
-        if self.aside is not None:
-            return
-        try:
-            found = read_whole(self.root / CLAIM_NAME).decode(errors="replace")
-        except FileNotFoundError:
-            found = ""
-        if found != self.token:
+        """Raise DataError if a newer `prepare` has taken the store's folder over."""
+        if self.aside is None and self.token not in read_whole(self.root / MARKER_NAME).decode():
             raise DataError(
                 f"{self.root}: another `wav2bold prepare`, begun later, writes there",
                 "wait for it to end, then run the same command again",
             )
-
-    def yield_claim(self) -> None:
-        """In a store, take the claim away again: the folder is finished."""
-        if self.aside is None:
-            remove(self.root / CLAIM_NAME)
 
 
 @contextmanager

@@ -30,9 +30,10 @@ CHUNK_S = 30
 PARTS = ("stimuli", "bold", "targets")
 
 
-def claim(root: Place) -> None:
+def claim(root: Place, token: str = "") -> None:
     """Mark a folder as ours, and what it holds as unfinished until a card is written.
 
+    token: the writer's own name; a store's marker keeps it, so that an older writer sees that it is one.
     Raises DataError as `check_ours` does.
     """
     check_ours(root)
@@ -41,7 +42,7 @@ def claim(root: Place) -> None:
         root.mkdir(parents=True, exist_ok=True)
         (root / MARKER_NAME).write_text(marker)
     else:
-        put_whole(root / MARKER_NAME, marker.encode())
+        put_whole(root / MARKER_NAME, f"{marker}{token}\n".encode())
     remove(root / CARD_NAME)
 
 
