@@ -1,5 +1,6 @@
 """`prepare` writes what its inputs say, once, and nothing when they are wrong."""
 
+import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -7,13 +8,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.dataset as pads
 import pytest
+import ray
 from recordings import add_events, add_story, add_surfaces, add_volumes, noise
 from stores import writes
 
 from wav2bold.config import Cleaning
 from wav2bold.datasets.audio import read_audio
 from wav2bold.datasets.jobs import story_times_s
-from wav2bold.datasets.prepare import Prepared, prepare
+from wav2bold.datasets.memory import WORKER_BYTES
+from wav2bold.datasets.prepare import Prepared, _memory, prepare
 from wav2bold.datasets.shards import open_shards
 from wav2bold.errors import DataError
 from wav2bold.places import Place
@@ -229,6 +232,26 @@ def test_bold_that_ends_before_its_story_begins_is_named(recordings: Path, out: 
     error = refused(recordings, out)
     assert "BOLD ends at 28 s, story1 begins at 33 s" in error.what
     assert "check onset in" in error.cure
+
+
+def test_a_recording_that_no_machines_memory_can_hold_is_named(recordings: Path, tmp_path: Path) -> None:
+    path = next((recordings / "sub-02" / "func").glob("*.nii.gz"))
+    header = nib.load(path).header
+    header.set_data_shape((2000, 2000, 2000, 1000))
+    with gzip.open(path, "wb") as file:
+        header.write_to(file)
+    error = refused(recordings, tmp_path / "shards")
+    assert error.what.startswith(
+        "sub-02/story1: takes about 9.6e+04 GB of memory, the largest machine offers Ray"
+    )
+    assert error.cure == "work on a machine with more, or cut the recording down first"
+
+
+def test_tasks_ask_for_no_more_memory_than_there_is(recordings: Path) -> None:
+    largest = max(node["Resources"]["memory"] for node in ray.nodes())
+    jobs: list[tuple[str, object]] = [("sub-01/story1", None), ("sub-01/story2", None)]
+    assert _memory(jobs, [10, 1_000]) == 1_000 + WORKER_BYTES
+    assert _memory(jobs, [10, int(largest) - 1]) == int(largest)
 
 
 def test_two_mistakes_are_told_together(recordings: Path, out: Place) -> None:

@@ -6,17 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-import ray
 from commands import environment, executable
 from recordings import add_story, add_volumes, noise
 from stores import contents, new_bucket
 
-from wav2bold.config import Cleaning
+from wav2bold.config import Cleaning, Split, Study
 from wav2bold.datasets.prepare import prepare
 from wav2bold.datasets.shards import open_shards
 from wav2bold.datasets.single_writer import single_writer
@@ -26,13 +24,12 @@ from wav2bold.places import Place
 pytestmark = pytest.mark.usefixtures("small_ray")
 ONE, OTHER = Cleaning(high_pass_s=None), Cleaning(high_pass_s=None, drop_first=2)
 PREPARE = """
-import sys, logging, ray, wav2bold
+import sys, wav2bold
 from wav2bold.terminal import watching
-recordings, out, address, drop_first = sys.argv[1:]
-ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+recordings, out, drop_first = sys.argv[1:]
 cleaning = wav2bold.Cleaning(high_pass_s=None, drop_first=int(drop_first))
 with watching("prepare") as progress:
-    wav2bold.prepare(recordings, out, cleaning, progress=progress)
+    wav2bold.prepare(recordings, out, cleaning, cpus=1, progress=progress)
 """
 
 
@@ -64,17 +61,44 @@ def undisturbed(
     return made
 
 
-def begin(recordings: Path, out: Place, cleaning: Cleaning = ONE) -> subprocess.Popen[str]:
-    """A `prepare` in a process of its own, on the tests' Ray."""
-    address = ray.get_runtime_context().gcs_address
-    words = [str(recordings), str(out), address, str(cleaning.drop_first)]
+@pytest.fixture
+def left() -> Iterator[list[psutil.Process]]:
+    """Processes that a test left behind, Ray's of killed drivers: they are ended, and no others."""
+    processes: list[psutil.Process] = []
+    yield processes
+    for process in processes:
+        if process.is_running():  # which also checks that the id is still that process's
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+
+def begin(*words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PREPARE, *words],
+        list(map(str, words)),
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+
+
+def begin_command(recordings: Path, shards: Path, cleaning: Cleaning) -> subprocess.Popen[str]:
+    """`wav2bold prepare` as a user starts it, with a Ray of its own."""
+    study = Study(
+        name="x",
+        shards=shards,
+        encoder="x",
+        split=Split(validation=("story0",), test=("story1",)),
+        cleaning=cleaning,
+    )
+    study.save(shards.parent / "study.yaml")
+    return begin(executable(), "prepare", recordings, "--out", shards, "--cpus", 1)
+
+
+def begin_step(recordings: Path, out: Place, cleaning: Cleaning) -> subprocess.Popen[str]:
+    """The same step from Python, whose cleaning is no file that two would share."""
+    return begin(sys.executable, "-c", PREPARE, recordings, out, cleaning.drop_first)
 
 
 def until_a_moment(process: subprocess.Popen[str], moment: random.Random) -> None:
@@ -117,17 +141,25 @@ def workers() -> list[psutil.Process]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_killed_driver_leaves_nothing_half_and_the_next_prepare_finishes(
-    seed: int, recordings: Path, tmp_path: Path, undisturbed: Mapping[Cleaning, Mapping[str, bytes]]
+    seed: int,
+    recordings: Path,
+    tmp_path: Path,
+    undisturbed: Mapping[Cleaning, Mapping[str, bytes]],
+    left: list[psutil.Process],
 ) -> None:
     moment = random.Random(seed)
     folder = tmp_path / "shards"
+    codes = []
     for cleaning in (ONE, OTHER) * 3:  # each over what the one before had written
-        driver = begin(recordings, folder, cleaning)
+        driver = begin_command(recordings, folder, cleaning)
         until_a_moment(driver, moment)
+        if driver.poll() is None:
+            left += psutil.Process(driver.pid).children(recursive=True)
         driver.kill()
-        driver.communicate()
+        codes.append(driver.wait())
         if folder.exists():
             check_visible(folder, undisturbed[ONE], undisturbed[OTHER])
+    assert codes.count(-signal.SIGKILL) > 4, codes
     prepare(recordings, folder, OTHER)
     assert contents(folder) == undisturbed[OTHER]
     assert prepare(recordings, folder, OTHER).written == 0
@@ -156,59 +188,6 @@ def test_killed_workers_cost_nothing_but_time(
     assert contents(folder) == undisturbed[ONE]
 
 
-@pytest.mark.slow
-def test_a_killed_command_with_its_own_ray_is_finished_by_the_same_command(
-    recordings: Path, tmp_path: Path, undisturbed: Mapping[Cleaning, Mapping[str, bytes]]
-) -> None:
-    folder = tmp_path / "shards"
-    words = ["prepare", str(recordings), "--out", str(folder), "--cpus", "1"]
-    (tmp_path / "study.yaml").write_text(
-        "{name: x, shards: shards, encoder: x, split: {validation: [story0], test: [story1]}, "
-        "cleaning: {high_pass_s: null}}"
-    )
-    with ended([executable(), *words]) as command:
-        until_a_moment(command, random.Random(5))
-        command.kill()
-        command.communicate()
-        check_visible(folder, undisturbed[ONE])
-    done = subprocess.run(
-        [executable(), *words], env=environment(), capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert contents(folder) == undisturbed[ONE]
-
-
-@contextmanager
-def ended(words: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A command in a session of its own, whose processes, Ray's too, are all gone in the end."""
-    command = subprocess.Popen(
-        words,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    mine: dict[int, psutil.Process] = {}
-    real_kill = command.kill
-
-    def kill() -> None:
-        for process in psutil.Process(command.pid).children(recursive=True):
-            mine[process.pid] = process
-        real_kill()
-
-    command.kill = kill  # type: ignore[method-assign]
-    try:
-        yield command
-    finally:
-        if command.poll() is None:
-            command.kill()
-        for process in mine.values():
-            if process.is_running():  # also checks that the id is still that process's
-                process.send_signal(signal.SIGKILL)
-        psutil.wait_procs(list(mine.values()), timeout=10)
-
-
 def both(first: subprocess.Popen[str], second: subprocess.Popen[str]) -> list[tuple[int, str]]:
     said = [process.communicate(timeout=200)[1] for process in (first, second)]
     return [(process.returncode, text) for process, text in zip((first, second), said, strict=True)]
@@ -223,7 +202,7 @@ def test_two_at_once_in_a_folder_take_turns(
     undisturbed: Mapping[Cleaning, Mapping[str, bytes]],
 ) -> None:
     folder = tmp_path / "shards"
-    done = both(*[begin(recordings, folder, cleaning) for cleaning in cleanings])
+    done = both(*[begin_step(recordings, folder, cleaning) for cleaning in cleanings])
     assert [code for code, _ in done] == [0, 0], done
     assert any("waiting for another prepare of the same shards" in said for _, said in done)
     assert contents(folder) in [undisturbed[cleaning] for cleaning in cleanings]
@@ -239,7 +218,7 @@ def test_two_at_once_in_a_store_end_as_the_later_one(
     undisturbed: Mapping[Cleaning, Mapping[str, bytes]],
 ) -> None:
     out = new_bucket(f"two-{cleanings[1].drop_first}")
-    done = both(*[begin(recordings, out, cleaning) for cleaning in cleanings])
+    done = both(*[begin_step(recordings, out, cleaning) for cleaning in cleanings])
     codes = [code for code, _ in done]
     assert 0 in codes, done
     for code, said in done:
