@@ -1,6 +1,7 @@
 """Whatever is killed, and whoever else writes: the shards end as an undisturbed `prepare` leaves them."""
 
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -131,7 +132,7 @@ def workers() -> list[psutil.Process]:
     for process in psutil.Process().children(recursive=True):
         try:
             title = " ".join(process.cmdline()[:1])
-            if title.startswith("ray::") and "Actor" not in title:
+            if title.startswith("ray::") and not re.search("Actor|Agent", title):  # they are not workers
                 found.append(process)
         except psutil.Error:
             continue
