@@ -19,7 +19,8 @@ import yaml
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
-from wav2bold.tuning.tracking import Tracker, default_uri, flat, masked, tracking_uri
+from wav2bold.places import masked
+from wav2bold.tuning.tracking import Tracker, default_uri, flat, tracking_uri
 
 SERVER_STARTS_S = 90
 OTHER = Configuration(history=3, unfrozen={"attention": (1, 1), "conv": None}, head_l2=0.5, encoder_lr=2e-4)

@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
+from wav2bold.places import masked
 
 KIND = "wav2bold.kind"
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -53,11 +53,6 @@ def tracking_uri(study: Study) -> str:
 def default_uri(study: Study) -> str:
     """`mlflow.db` in the study's results folder."""
     return f"sqlite:///{study.results.resolve() / 'mlflow.db'}"
-
-
-def masked(uri: str) -> str:
-    """The address without the password in it."""
-    return re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", uri)
 
 
 @contextmanager
@@ -117,7 +112,10 @@ class Tracker:
         self._client.log_dict(run_id, study.model_dump(mode="json"), "study.yaml")
         self.params(run_id, {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest})
         dataset = Dataset(
-            name=study.shards.name, digest=card.digest[:36], source_type="local", source=str(study.shards)
+            name=study.shards.name or str(study.shards),
+            digest=card.digest[:36],
+            source_type="local" if isinstance(study.shards, Path) else "url",
+            source=str(study.shards),
         )
         self._client.log_inputs(
             run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
