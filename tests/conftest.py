@@ -1,5 +1,6 @@
 """What tests in every room share."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,35 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def small_ray() -> Iterator[None]:
-    """A Ray of two CPUs, started once."""
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an S3 server on loopback, which keys and endpoint in the environment lead to."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    address = f"http://{host}:{port}"
+    nothing = str(tmp_path_factory.mktemp("aws") / "none")
+    settings = {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ACCESS_KEY_ID": "listener",
+        "AWS_SECRET_ACCESS_KEY": "unspoken",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": nothing,
+        "AWS_SHARED_CREDENTIALS_FILE": nothing,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield address
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def small_ray(object_store: str) -> Iterator[None]:
+    """A Ray of two CPUs, started once; its workers find the object store."""
     from wav2bold.cluster.connect import connected
 
     with connected(cpus=2, object_store_mb=150):

@@ -165,7 +165,9 @@ def simulate(
 @app.command()
 def prepare(
     recordings: Recordings,
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for the shards; made if absent.")],
+    out_folder: Annotated[
+        str, typer.Option("--out", help="Folder or URL (s3://bucket/folder) for the shards; made if absent.")
+    ],
     layout: Layout = None,
     space: Space = None,
     address: Address = None,
@@ -177,6 +179,7 @@ def prepare(
     BOLD is cleaned is said in the study.yaml beside the shards, where there is one.
     """
     from wav2bold.datasets.starter import study_path
+    from wav2bold.places import place
 
     with watching("prepare") as progress:
         done = steps.prepare(recordings, out_folder, None, address, cpus, progress, layout, space)
@@ -189,7 +192,7 @@ def prepare(
         out.print(sentence, markup=False, soft_wrap=True)
     out.print(
         f"{len(card.subjects)} subjects, {len(card.stories)} stories: {done.written} shards written, "
-        f"{done.kept} kept, {done.removed} removed. Edit {study_path(out_folder)}, then sweep it.",
+        f"{done.kept} kept, {done.removed} removed. Edit {study_path(place(out_folder))}, then sweep it.",
         markup=False,
         soft_wrap=True,
     )
@@ -214,7 +217,7 @@ def manifest(recordings: Recordings, layout: Layout = None, space: Space = None)
 
 @app.command()
 def inspect(
-    shards: Annotated[Path, typer.Argument(help="Folder of shards that prepare wrote.")],
+    shards: Annotated[str, typer.Argument(help="Folder or URL of shards that prepare wrote.")],
     out_file: Annotated[
         Path | None, typer.Option("--out", help="The quality page. Default: quality.html beside the shards.")
     ] = None,
@@ -230,6 +233,7 @@ def inspect(
     """
     from wav2bold.datasets.inspection import quality_path
     from wav2bold.datasets.listing import listing
+    from wav2bold.places import place
 
     facts = steps.inspect(shards)
     if as_json:
@@ -237,10 +241,10 @@ def inspect(
     else:
         out.print(listing(facts, out.width))
     if page and (out_file or not as_json):
-        place = out_file or quality_path(shards)
+        path = out_file or quality_path(place(shards))
         with watching("inspect") as progress:
-            steps.quality(facts, place, progress)
-        err.print(f"written: {place}", markup=False, soft_wrap=True)
+            steps.quality(facts, path, progress)
+        err.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -7,11 +7,21 @@ what a sweep may vary (`Search`). Paths in it are relative to the file itself.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
 
+from wav2bold.errors import DataError
 from wav2bold.options import Options, as_comment, read_yaml, short_digest, to_yaml, validated, write_whole
+from wav2bold.places import Place, absolute, place
 
 ParameterType = Literal["conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
@@ -23,6 +33,15 @@ def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"{', '.join(twice)} is named twice; name it once")
     return names
+
+
+def _place(given: Any) -> Place:
+    if given is None or isinstance(given, dict | list | int | float):
+        raise ValueError(f"{given} is neither a folder nor a URL")
+    try:
+        return place(given)
+    except DataError as error:
+        raise ValueError(str(error)) from None
 
 
 class Cleaning(Options):
@@ -302,8 +321,8 @@ class Study(Options):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """Name of the MLflow experiment."""
-    shards: Path
-    """Folder that `prepare` wrote."""
+    shards: Annotated[Place, PlainValidator(_place), PlainSerializer(str, return_type=str, when_used="json")]
+    """Folder that `prepare` wrote, or its URL, such as s3://bucket/folder."""
     encoder: str
     """Folder or hub name of the wav2vec2 to refine, for instance facebook/wav2vec2-base."""
     split: Split
@@ -346,7 +365,7 @@ class Study(Options):
         encoder = folder / Path(self.encoder).expanduser()
         return self.model_copy(
             update={
-                "shards": folder / self.shards.expanduser(),
+                "shards": absolute(self.shards, folder),
                 "results": folder / self.results.expanduser(),
                 "encoder": str(encoder.resolve()) if encoder.is_dir() else self.encoder,
                 "cleaning": self.cleaning.model_copy(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from wav2bold.config import Cleaning, Configuration, Simulation, Study, Targets
 from wav2bold.errors import StudyError
 from wav2bold.options import check_file, check_folder, read_yaml, write_whole
+from wav2bold.places import AnyPlace, check_reachable, place
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def simulate(
 
 def prepare(
     recordings: AnyPath,
-    out: AnyPath,
+    out: AnyPlace,
     cleaning: Cleaning | None = None,
     address: str | None = None,
     cpus: int | None = None,
@@ -61,11 +62,15 @@ def prepare(
 
     recordings: a folder, or a manifest (.tsv).  layout: None recognises it.  space: which to take where
     recordings were written in several.
+    out: a folder, or a URL such as s3://bucket/folder; the study file is then in the working folder.
     cleaning, targets: None takes them from that study file. Only what is missing or changed is written. The
     stories that its split tests on take no part in noise ceilings.
     """
-    recordings, out = Path(recordings), Path(out)
-    check_folder(out)
+    recordings, out = Path(recordings), place(out)
+    if isinstance(out, Path):
+        check_folder(out)
+    else:
+        check_reachable(out)
     from wav2bold.cluster.connect import connected
     from wav2bold.datasets import prepare as step
     from wav2bold.datasets.starter import begin_study, study_for
@@ -89,14 +94,14 @@ def manifest(recordings: AnyPath, layout: str | None = None, space: str | None =
     return as_manifest(found.runs), found
 
 
-def inspect(shards: AnyPath, out: AnyPath | None = None, progress: Progress = silent) -> "Facts":
-    """What a folder of shards holds; `out` gets the quality page."""
+def inspect(shards: AnyPlace, out: AnyPath | None = None, progress: Progress = silent) -> "Facts":
+    """What the shards in a folder, or at a URL, hold; `out` gets the quality page."""
     if out is not None:
         check_file(Path(out))
     from wav2bold.datasets import inspection as step
     from wav2bold.datasets.shards import open_shards
 
-    facts = step.inspect(open_shards(Path(shards)))
+    facts = step.inspect(open_shards(place(shards)))
     if out is not None:
         quality(facts, out, progress)
     return facts
@@ -108,7 +113,7 @@ def quality(facts: "Facts", out: AnyPath, progress: Progress = silent) -> None:
     from wav2bold.datasets.quality import render
     from wav2bold.datasets.shards import open_shards
 
-    write_whole(Path(out), render(open_shards(Path(facts.shards)), facts, progress))
+    write_whole(Path(out), render(open_shards(place(facts.shards)), facts, progress))
 
 
 def sweep(

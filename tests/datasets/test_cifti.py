@@ -10,6 +10,7 @@ from recordings import AFFINE, add_story, add_volumes, noise
 
 from wav2bold.datasets.bold import candidates, grid, header_tr_s, read_bold
 from wav2bold.datasets.layouts.bids import find_runs
+from wav2bold.datasets.memory import cleaning_bytes, reading_bytes
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 
@@ -117,3 +118,7 @@ def test_grids_are_told_apart_also_at_equal_size(run: Run) -> None:
     axes = (nib.cifti2.SeriesAxis(0, 0.72, len(Y)), brain_model(left=3, right=4))
     nib.save(nib.Cifti2Image(Y, nib.cifti2.Cifti2Header.from_axes(axes)), run.bold[0])
     assert grid(run, 9) != before
+
+
+def test_memory_is_that_of_volumes_by_grayordinates(run: Run) -> None:
+    assert reading_bytes(run) == cleaning_bytes(volumes=6, candidates=9)

@@ -12,6 +12,7 @@ from commands import succeeds
 from commands import wav2bold as command
 from crowds import TR_S, crowd
 from rich.console import Console
+from stores import new_bucket
 
 import wav2bold
 from wav2bold.config import Cleaning
@@ -20,6 +21,7 @@ from wav2bold.datasets.inspection import inspect
 from wav2bold.datasets.listing import cleaning_words, listing
 from wav2bold.datasets.shards import Shards, open_shards
 from wav2bold.errors import DataError
+from wav2bold.places import put_whole
 
 LENGTHS = {(0, 0): [60, 60], (1, 0): [60, 57], (1, 2): [], (2, 3): [62]}
 
@@ -232,3 +234,19 @@ def test_a_missing_table_of_targets_is_named(tmp_path: Path) -> None:
 def test_a_page_that_can_not_be_written_is_refused_before_any_work(few: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder; give the name of a file"):
         wav2bold.inspect(few, tmp_path)
+
+
+def test_shards_at_a_url_are_told_and_drawn_in_the_working_folder(
+    few: Path, tmp_path: Path, object_store: str
+) -> None:
+    out = new_bucket("inspected")
+    for path in sorted(few.rglob("*")):
+        if path.is_file():
+            put_whole(out / path.relative_to(few).as_posix(), path.read_bytes())
+    here = inspect(open_shards(few))
+    assert replace(wav2bold.inspect(str(out)), shards=here.shards) == here
+    folder = tmp_path / "working"
+    folder.mkdir()
+    done = succeeds("inspect", out, folder=folder)
+    assert done.err.strip().endswith(f"written: {folder / 'quality.html'}")
+    assert (folder / "quality.html").stat().st_size > 10_000

@@ -8,6 +8,7 @@ import pytest
 
 from wav2bold.datasets.bold import candidates, grid, header_tr_s, read_bold
 from wav2bold.datasets.matrices import columns, read_matrix, shapes
+from wav2bold.datasets.memory import cleaning_bytes, reading_bytes
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 
@@ -91,3 +92,11 @@ def test_a_missing_file_and_a_mask_are_refused(path: Path, tmp_path: Path) -> No
         read_matrix(tmp_path / "none.hf5", "data")
     with pytest.raises(DataError, match=r"can't select columns of .*story\.hf5"):
         read_bold(run_of(path, "data"), tmp_path / "mask.nii.gz")
+
+
+def test_memory_is_that_of_the_member_and_not_of_its_file(path: Path) -> None:
+    for member in ("data", "individual_repeats[2]"):
+        assert reading_bytes(run_of(path, member)) == cleaning_bytes(12, 5)
+    assert reading_bytes(run_of(path, "more/counts")) == cleaning_bytes(3, 2)
+    path.write_bytes(b"no HDF5")  # reading it will tell
+    assert reading_bytes(run_of(path, "data")) == 0

@@ -1,8 +1,10 @@
 """The reader gives back what was written, cheaply, and says what is wrong with what is not ours."""
 
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from wav2bold.datasets.shards import (
 )
 from wav2bold.datasets.writing import claim, read_metadata, write_run, write_story, write_targets
 from wav2bold.errors import DataError
+from wav2bold.places import Place
 
 STORY = "it's 100% / \u00e9t\u00e9"
 CARD = DatasetCard(
@@ -45,16 +48,15 @@ def recording(volumes: int, seed: int) -> Bold:
 
 
 @pytest.fixture
-def shards(tmp_path: Path) -> Shards:
-    root = tmp_path / "shards"
-    claim(root)
+def shards(out: Place) -> Shards:
+    claim(out)
     sound = np.random.default_rng(0).standard_normal(61 * 16_000).astype(np.float32)
-    write_story(story_path(root, STORY), sound, {"digest": "a"})
+    write_story(story_path(out, STORY), sound, {"digest": "a"})
     for repeat in (1, 2):
-        write_run(run_path(root, "sub-01", STORY, repeat), recording(9 + repeat, repeat), "float32", {})
-    write_targets(targets_path(root, "sub-01"), pd.DataFrame({"target": [0, 1, 2]}), {})
-    (root / "dataset.json").write_text(CARD.to_json())
-    return open_shards(root)
+        write_run(run_path(out, "sub-01", STORY, repeat), recording(9 + repeat, repeat), "float32", {})
+    write_targets(targets_path(out, "sub-01"), pd.DataFrame({"target": [0, 1, 2]}), {})
+    (out / "dataset.json").write_text(CARD.to_json())
+    return open_shards(out)
 
 
 def test_what_was_written_is_read_whatever_its_name(shards: Shards) -> None:
@@ -66,6 +68,10 @@ def test_what_was_written_is_read_whatever_its_name(shards: Shards) -> None:
             np.testing.assert_array_equal(getattr(bold, field), getattr(recording(9 + repeat, repeat), field))
     assert list(shards.targets("sub-01")["target"]) == [0, 1, 2]
     assert read_metadata(story_path(shards.root, STORY)) == {"digest": "a"}
+
+
+def test_opened_shards_travel_to_other_processes(shards: Shards) -> None:
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(shards)).audio(STORY), shards.audio(STORY))
 
 
 def test_a_mean_is_over_the_volumes_that_all_have() -> None:
@@ -80,7 +86,8 @@ def test_a_mean_is_over_the_volumes_that_all_have() -> None:
 def test_reading_loads_no_ray_nor_imaging() -> None:
     code = (
         "import sys, wav2bold.datasets.shards\n"
-        "print(sorted({'ray', 'nibabel', 'nilearn', 'mlflow', 'torch', 'sklearn'} & set(sys.modules)))"
+        "heavy = {'ray', 'nibabel', 'nilearn', 'mlflow', 'torch', 'sklearn', 'upath', 'fsspec', 's3fs'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -97,15 +104,17 @@ def test_unknown_names_are_answered_with_known_ones(shards: Shards) -> None:
         shards.bold("sub-01", "alice")
 
 
-def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_ours_is_refused(out: Place) -> None:
     with pytest.raises(DataError, match=r"holds no shards \(no dataset.json\); run `wav2bold prepare` first"):
-        open_shards(tmp_path)
-    (tmp_path / "dataset.json").write_text("{}")
+        open_shards(out)
+    if isinstance(out, Path):
+        out.mkdir()
+    (out / "dataset.json").write_text("{}")
     with pytest.raises(DataError, match="was not written by wav2bold"):
-        open_shards(tmp_path)
-    (tmp_path / "dataset.json").write_text(replace(CARD, schema_version=99).to_json())
+        open_shards(out)
+    (out / "dataset.json").write_text(replace(CARD, schema_version=99).to_json())
     with pytest.raises(DataError, match="has schema 99, this wav2bold reads 1"):
-        open_shards(tmp_path)
+        open_shards(out)
 
 
 def test_a_missing_or_damaged_shard_is_named(shards: Shards) -> None:
@@ -125,8 +134,8 @@ def test_a_failed_write_leaves_what_was_there(shards: Shards, monkeypatch: pytes
     path = story_path(shards.root, STORY)
     before = path.read_bytes()
 
-    def full_disk(table: object, where: Path, **options: object) -> None:
-        Path(where).write_bytes(b"half")
+    def full_disk(table: object, where: Path | BytesIO, **options: object) -> None:
+        where.write_bytes(b"half") if isinstance(where, Path) else where.write(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(pq, "write_table", full_disk)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,11 +16,13 @@ import made_up
 import mlflow
 import pytest
 import yaml
+from sqlalchemy import Engine, event
 
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
-from wav2bold.tuning.tracking import Tracker, default_uri, flat, masked, tracking_uri
+from wav2bold.places import masked
+from wav2bold.tuning.tracking import Tracker, default_uri, flat, tracking_uri
 
 SERVER_STARTS_S = 90
 OTHER = Configuration(history=3, unfrozen={"attention": (1, 1), "conv": None}, head_l2=0.5, encoder_lr=2e-4)
@@ -183,3 +186,29 @@ def test_nested_options_become_flat_names() -> None:
         "unfrozen.bias": "all",
         "unfrozen.attention": "0-2",
     }
+
+
+def test_an_interrupt_while_a_file_is_written_leaves_it_unlocked(
+    card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    study = made_up.findings().study.model_copy(update={"results": tmp_path})
+    tracker = Tracker(study)
+    sweep = tracker.begin("sweep", "interrupted", study, card)
+    pressed: list[int] = []
+
+    def press(*anything: object) -> None:
+        if not pressed:
+            pressed.append(1)
+            signal.raise_signal(signal.SIGINT)
+
+    event.listen(Engine, "after_cursor_execute", press)
+    try:
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            tracker.metrics(sweep, {"score": 0.25}, step=0)
+    finally:
+        event.remove(Engine, "after_cursor_execute", press)
+    tracker.end(sweep, "KILLED")  # while the traceback keeps whatever was torn
+    run = mlflow.MlflowClient(tracker.uri).get_run(sweep)
+    assert (run.info.status, run.data.metrics) == ("KILLED", {"score": 0.25})
+    assert interrupt.value.__traceback__

@@ -17,7 +17,7 @@ from wav2bold.datasets.cleaning import steady
 from wav2bold.datasets.regions import read_regions
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.scan import RunScan, StoryScan, as_metadata, clean_run, exact, pack
-from wav2bold.datasets.shards import Bold, read_run, run_path, targets_path
+from wav2bold.datasets.shards import Bold, read_run, run_path
 from wav2bold.datasets.sources import Together
 from wav2bold.datasets.targets import (
     pack_tsnr,
@@ -28,12 +28,13 @@ from wav2bold.datasets.targets import (
     unpack_tsnr,
 )
 from wav2bold.datasets.writing import read_metadata, write_run, write_story, write_targets
+from wav2bold.places import Place
 
 Shares = dict[str, tuple[NDArray[np.float64], int]]
 """By subject: share of variance that others' recordings share, per target, and over how many volumes."""
 
 
-def story_job(audio: Path, path: Path, scan: StoryScan) -> None:
+def story_job(audio: Path, path: Place, scan: StoryScan) -> None:
     """Write a story's sound."""
     write_story(path, read_audio(audio), {"digest": scan.key, "scan": as_metadata(scan)})
 
@@ -43,7 +44,7 @@ def run_job(
     cleaning: Cleaning,
     targets: Targets,
     keep: NDArray[np.bool_],
-    path: Path,
+    path: Place,
     scan: RunScan,
     digest: str,
 ) -> None:
@@ -72,15 +73,15 @@ def story_times_s(t: NDArray[np.int32], tr_s: float, onset_s: float) -> NDArray[
 
 
 def repeats_job(
-    out: Path, runs: Sequence[Run], stories: Sequence[str], seconds: Mapping[str, float]
+    shards: Place, runs: Sequence[Run], stories: Sequence[str], seconds: Mapping[str, float]
 ) -> NDArray[np.float32] | None:
     """One subject's ceiling per target from the repeats of these stories; None if it heard none twice.
 
     runs: all of the subject's; their shards are read.
     """
-    heard: defaultdict[str, list[Path]] = defaultdict(list)
+    heard: defaultdict[str, list[Place]] = defaultdict(list)
     for run in runs:
-        heard[run.story].append(run_path(out, run.subject, run.story, run.repeat))
+        heard[run.story].append(run_path(shards, run.subject, run.story, run.repeat))
     repeated = {story: paths for story, paths in heard.items() if len(paths) > 1 and story in stories}
     if not repeated:
         return None
@@ -88,11 +89,11 @@ def repeats_job(
     return subject_ceiling(read, [seconds[story] for story in repeated]).astype(np.float32)
 
 
-def others_job(out: Path, together: Together, targets: Sequence[NDArray[np.int64]]) -> Shares:
+def others_job(shards: Place, together: Together, targets: Sequence[NDArray[np.int64]]) -> Shares:
     """What each person's recording of a story shares with the others'. targets: numbers of each one's."""
 
     def read(run: Run, rows: tuple[int, int]) -> NDArray[np.float32]:
-        return read_run(run_path(out, run.subject, run.story, run.repeat)).y[slice(*rows)]
+        return read_run(run_path(shards, run.subject, run.story, run.repeat)).y[slice(*rows)]
 
     reads = [partial(read, run, rows) for run, rows in zip(together.runs, together.rows, strict=True)]
     start, stop = together.rows[0]
@@ -103,7 +104,8 @@ def others_job(out: Path, together: Together, targets: Sequence[NDArray[np.int64
 
 
 def targets_job(
-    out: Path,
+    shards: Place,
+    path: Place,
     runs: Sequence[Run],
     cleaning: Cleaning,
     targets: Targets,
@@ -114,6 +116,7 @@ def targets_job(
 ) -> None:
     """Where one subject's targets are, their ceiling, and how steady the scanner was there.
 
+    shards: where the subject's recordings were written.  path: where the table goes.
     ceiling: (targets,), by `way`; None where there is none.
     """
     regions = read_regions(runs[0], cleaning.mask, targets)
@@ -121,16 +124,16 @@ def targets_job(
     table["ceiling"] = np.full(len(table), np.nan, np.float32) if ceiling is None else ceiling
     table["ceiling_from"] = pd.array([None if ceiling is None else way] * len(table), dtype="string")
     table["tsnr"] = np.mean(
-        [_tsnr(out, run, cleaning, targets, keep) for run in runs], axis=0, dtype=np.float32
+        [_tsnr(shards, run, cleaning, targets, keep) for run in runs], axis=0, dtype=np.float32
     )
-    write_targets(targets_path(out, runs[0].subject), table, {"digest": digest, "kept": pack(keep)})
+    write_targets(path, table, {"digest": digest, "kept": pack(keep)})
 
 
 def _tsnr(
-    out: Path, run: Run, cleaning: Cleaning, targets: Targets, keep: NDArray[np.bool_]
+    shards: Place, run: Run, cleaning: Cleaning, targets: Targets, keep: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """As the recording's shard says; measured, where the shard is from before shards said it."""
-    said = read_metadata(run_path(out, run.subject, run.story, run.repeat)).get("tsnr")
+    said = read_metadata(run_path(shards, run.subject, run.story, run.repeat)).get("tsnr")
     if said is not None:
         return unpack_tsnr(said)
     raw = read_targets(run, cleaning, targets, keep)

@@ -53,11 +53,16 @@ def read_matrix(path: Path, member: str | None) -> NDArray[np.float32]:
 
 def columns(path: Path, member: str | None) -> int:
     """Targets of one matrix. Raises DataError as `read_matrix` does."""
+    return size(path, member)[1]
+
+
+def size(path: Path, member: str | None) -> tuple[int, int]:
+    """Volumes and targets of one matrix. Raises DataError as `read_matrix` does."""
     return _chosen(path, member)[2]
 
 
-def _chosen(path: Path, member: str | None) -> tuple[str, int | None, int]:
-    """Name, place along a leading third axis, and number of columns of a member."""
+def _chosen(path: Path, member: str | None) -> tuple[str, int | None, tuple[int, int]]:
+    """Name, place along a leading third axis, and (rows, columns) of a member."""
     there = shapes(path)
     if member is None:
         if len(there) != 1:
@@ -74,7 +79,7 @@ def _chosen(path: Path, member: str | None) -> tuple[str, int | None, int]:
         raise DataError(f"{said}, it has no part {index}", "count from 0 along its first of three axes")
     if len(shape) - (index is not None) != 2 or shape[-2] < 2:
         raise DataError(f"{said}, no matrix of volumes by targets", "give one with a row per volume")
-    return name, index, shape[-1]
+    return name, index, (shape[-2], shape[-1])
 
 
 def _split(member: str) -> tuple[str, int | None]:

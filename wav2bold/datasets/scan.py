@@ -26,6 +26,7 @@ from wav2bold.datasets.shards import SCHEMA_VERSION, content_digest
 from wav2bold.datasets.targets import to_candidates
 from wav2bold.datasets.writing import read_metadata
 from wav2bold.errors import DataError
+from wav2bold.places import Place
 
 LATER = ("confounds_strategy", "compcor_components", "drop_last")
 """Options that came after the first shards: they enter a digest only where they are set."""
@@ -62,7 +63,7 @@ class RunScan:
     packed: str
 
 
-def scan_story(audio: Path, shard: Path) -> StoryScan:
+def scan_story(audio: Path, shard: Place) -> StoryScan:
     """Read a story's sound, unless the shard that was made of it says what it holds.
 
     Raises DataError if the sound can't be read, or is silent throughout.
@@ -77,7 +78,7 @@ def scan_story(audio: Path, shard: Path) -> StoryScan:
     return StoryScan(inputs, key, digest, len(sound.samples) / SAMPLE_RATE_HZ, sound.doubts)
 
 
-def scan_run(run: Run, cleaning: Cleaning, targets: Targets, shard: Path) -> RunScan:
+def scan_run(run: Run, cleaning: Cleaning, targets: Targets, shard: Place) -> RunScan:
     """Read a recording and try its cleaning on one target, unless its shard says what it holds.
 
     Raises DataError if a file is damaged, the recording ends before its story begins, no target varies, or

@@ -1,7 +1,7 @@
 """The shards that `prepare` wrote: their card, and their reader.
 
 The layout on disk, with units, is in docs/shards.md. Reading needs numpy, pandas and pyarrow only, so that
-the training core can import this file.
+the training core can import this file; at a URL it needs that storage's fsspec package too.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from wav2bold.errors import DataError
 from wav2bold.pages.words import some
+from wav2bold.places import Place, check_reachable, read_whole
 
 SCHEMA_VERSION = 1
 CARD_NAME = "dataset.json"
@@ -97,9 +98,9 @@ class Bold:
 
 @dataclass(frozen=True)
 class Shards:
-    """An opened folder of shards. Small and picklable: every call reads from disk."""
+    """An opened folder of shards. Small and picklable: every call reads the files."""
 
-    root: Path
+    root: Place
     card: DatasetCard
 
     def audio(self, story: str) -> NDArray[np.float32]:
@@ -155,18 +156,21 @@ class Shards:
         return 1 if subject is None else self.card.subjects[subject].stories[story]
 
 
-def open_shards(root: Path) -> Shards:
-    """The shards in a folder that `prepare` wrote.
+def open_shards(root: Place) -> Shards:
+    """The shards in a folder, or at a URL, that `prepare` wrote.
 
-    Raises DataError if there are none, the writing was interrupted, or another schema wrote them.
+    Raises DataError if there are none, the writing was interrupted, another schema wrote them, or their store
+    can't be reached.
     """
+    check_reachable(root)
     card = root / CARD_NAME
     if not card.is_file():
         if (root / MARKER_NAME).is_file():
             raise DataError(f"{root}: not finished by `wav2bold prepare`", "run the same command again")
         raise DataError(f"{root}: holds no shards (no {CARD_NAME})", "run `wav2bold prepare` first")
     try:
-        data = json.loads(card.read_text(encoding="utf-8"))
+        text = read_whole(card).decode()
+        data = json.loads(text)
         version = data["schema_version"]
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{card}: was not written by wav2bold", "run `wav2bold prepare` first") from None
@@ -175,7 +179,7 @@ def open_shards(root: Path) -> Shards:
             f"{card}: has schema {version}, this wav2bold reads {SCHEMA_VERSION}",
             "run `wav2bold prepare` again into another folder",
         )
-    return Shards(root.resolve(), DatasetCard.from_json(card.read_text(encoding="utf-8")))
+    return Shards(root.resolve() if isinstance(root, Path) else root, DatasetCard.from_json(text))
 
 
 def mean_bold(repeats: list[Bold]) -> Bold:
@@ -200,7 +204,7 @@ def match_repeats(repeats: list[Bold]) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(np.isin(clock, shared)) for clock in clocks]
 
 
-def read_run(path: Path) -> Bold:
+def read_run(path: Place) -> Bold:
     """One recording's shard."""
     table = _read(path, ["t", "time_s", "y"])
     width = table.schema.field("y").type.list_size
@@ -209,17 +213,17 @@ def read_run(path: Path) -> Bold:
     return Bold(table["t"].to_numpy(), table["time_s"].to_numpy(), y)
 
 
-def story_path(root: Path, story: str) -> Path:
+def story_path(root: Place, story: str) -> Place:
     """The file of a story's sound."""
     return root / "stimuli" / f"story={_safe(story)}" / "part-0.parquet"
 
 
-def run_path(root: Path, subject: str, story: str, repeat: int) -> Path:
+def run_path(root: Place, subject: str, story: str, repeat: int) -> Place:
     """The file of one recording's BOLD; `repeat` counts from 1."""
     return root / "bold" / f"subject={_safe(subject)}" / f"story={_safe(story)}" / f"run-{repeat}.parquet"
 
 
-def targets_path(root: Path, subject: str) -> Path:
+def targets_path(root: Place, subject: str) -> Place:
     """The file that says where a subject's targets are."""
     return root / "targets" / f"subject={_safe(subject)}.parquet"
 
@@ -235,10 +239,11 @@ def _safe(name: str) -> str:
     return quote(name, safe=" ")
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(path: Place, columns: list[str] | None = None) -> pa.Table:
     """One file's columns; never those that a reader of whole data sets takes from folder names."""
     try:
-        return pq.ParquetFile(path).read(columns)
+        source = path if isinstance(path, Path) else pa.BufferReader(read_whole(path))  # a URL: one request
+        return pq.ParquetFile(source).read(columns)
     except FileNotFoundError:
         raise DataError(f"{path}: missing", "run `wav2bold prepare` again") from None
     except (pa.ArrowInvalid, OSError) as error:

@@ -7,6 +7,7 @@ from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.datasets.splits import default_split
 from wav2bold.errors import DataError
+from wav2bold.places import Place
 
 HEADING = """\
 A study: which data and encoder, which stories train, choose and test, and what a sweep varies.
@@ -21,18 +22,18 @@ def recommended(recordings: Path) -> Study | None:
     return Study.load(path) if path.is_file() else None
 
 
-def study_path(shards: Path) -> Path:
-    """Where the study file of a folder of shards is looked for and begun: beside it."""
-    return shards.resolve().parent / "study.yaml"
+def study_path(shards: Place) -> Path:
+    """Where the study file of some shards is looked for and begun: beside them; for a URL, here."""
+    return (shards.resolve().parent if isinstance(shards, Path) else Path.cwd()) / "study.yaml"
 
 
-def study_for(recordings: Path, shards: Path) -> Study | None:
+def study_for(recordings: Path, shards: Place) -> Study | None:
     """The study file beside the shards, else the one that the recordings bring; None if there is neither."""
     path = study_path(shards)
     return Study.load(path) if path.is_file() else recommended(recordings)
 
 
-def begin_study(recordings: Path, shards: Path, card: DatasetCard) -> Path:
+def begin_study(recordings: Path, shards: Place, card: DatasetCard) -> Path:
     """Write a study file beside the shards, unless there is one; its path.
 
     It begins from what the recordings recommend. Otherwise the last story in the alphabet tests and

@@ -4,6 +4,7 @@ Every file carries, as JSON under `wav2bold` in its Parquet metadata, the digest
 a file whose digest is still right need not be written again.
 """
 
+import io
 import json
 import os
 import socket
@@ -19,7 +20,9 @@ from numpy.typing import NDArray
 
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.shards import CARD_NAME, MARKER_NAME, SCHEMA_VERSION, Bold
+from wav2bold.datasets.single_writer import OF_WRITERS
 from wav2bold.errors import DataError
+from wav2bold.places import Place, files_below, opened, put_whole, remove, within
 
 METADATA_KEY = b"wav2bold"
 CHUNK_S = 30
@@ -27,26 +30,32 @@ CHUNK_S = 30
 PARTS = ("stimuli", "bold", "targets")
 
 
-def claim(root: Path) -> None:
+def claim(root: Place, token: str = "") -> None:
     """Mark a folder as ours, and what it holds as unfinished until a card is written.
 
+    token: the writer's own name; a store's marker keeps it, so that an older writer sees that it is one.
     Raises DataError as `check_ours` does.
     """
     check_ours(root)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / MARKER_NAME).write_text(f"wav2bold shards, schema {SCHEMA_VERSION}\n")
-    (root / CARD_NAME).unlink(missing_ok=True)
+    marker = f"wav2bold shards, schema {SCHEMA_VERSION}\n"
+    if isinstance(root, Path):
+        root.mkdir(parents=True, exist_ok=True)
+        (root / MARKER_NAME).write_text(marker)
+    else:
+        put_whole(root / MARKER_NAME, f"{marker}{token}\n".encode())
+    remove(root / CARD_NAME)
 
 
-def check_ours(root: Path) -> None:
+def check_ours(root: Place) -> None:
     """Raise DataError if a folder holds anything that wav2bold did not write. Changes nothing."""
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: is a file", "choose another --out")
-    if root.is_dir() and any(root.iterdir()) and not (root / MARKER_NAME).is_file():
+    names = [other.name for other in root.iterdir()] if root.is_dir() else []
+    if not all(name.startswith(OF_WRITERS) for name in names) and not (root / MARKER_NAME).is_file():
         raise DataError(f"{root}: is not empty and was not written by wav2bold", "choose another --out")
 
 
-def write_story(path: Path, samples: NDArray[np.float32], metadata: Mapping[str, Any]) -> None:
+def write_story(path: Place, samples: NDArray[np.float32], metadata: Mapping[str, Any]) -> None:
     """The sound of one story, (samples,) at 16 kHz, as rows of 30 s."""
     size = CHUNK_S * SAMPLE_RATE_HZ
     starts = np.arange(0, len(samples), size)
@@ -56,7 +65,7 @@ def write_story(path: Path, samples: NDArray[np.float32], metadata: Mapping[str,
     _write(path, pa.table({"chunk": numbers, "samples": chunks}), metadata)
 
 
-def write_run(path: Path, bold: Bold, dtype: str, metadata: Mapping[str, Any]) -> None:
+def write_run(path: Place, bold: Bold, dtype: str, metadata: Mapping[str, Any]) -> None:
     """One recording. dtype: float16 or float32, of the values."""
     values = pa.array(bold.y.astype(dtype, copy=False).ravel())
     table = pa.table(
@@ -69,27 +78,35 @@ def write_run(path: Path, bold: Bold, dtype: str, metadata: Mapping[str, Any]) -
     _write(path, table, metadata)
 
 
-def write_targets(path: Path, targets: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
+def write_targets(path: Place, targets: pd.DataFrame, metadata: Mapping[str, Any]) -> None:
     """Where each target of a subject is, and its noise ceiling."""
     _write(path, pa.Table.from_pandas(targets, preserve_index=False), metadata)
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Place) -> dict[str, Any]:
     """What a file says it was made from; empty if it is absent, damaged or another's."""
     try:
-        stored = pq.read_metadata(path).metadata or {}
+        with opened(path) as file:
+            stored = pq.read_metadata(file).metadata or {}
         found = json.loads(stored.get(METADATA_KEY, b"{}"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def remove_others(root: Path, keep: set[Path]) -> int:
+def remove_others(root: Place, keep: set[Place]) -> int:
     """Remove shards of recordings that are gone, and what an interrupted writing left.
 
     Returns the number of files removed.
     """
     removed = 0
+    if not isinstance(root, Path):
+        wanted = {within(path, root) for path in keep}
+        for name in files_below(root):
+            if name.partition("/")[0] in PARTS and name not in wanted:
+                remove(root / name)
+                removed += 1
+        return removed
     for part in PARTS:
         for path in sorted((root / part).rglob("*"), reverse=True):  # files before their folders
             if path.is_dir():
@@ -101,16 +118,21 @@ def remove_others(root: Path, keep: set[Path]) -> int:
     return removed
 
 
-def _write(path: Path, table: pa.Table, metadata: Mapping[str, Any]) -> None:
+def _write(path: Place, table: pa.Table, metadata: Mapping[str, Any]) -> None:
+    stored = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(metadata).encode()}
+    table = table.replace_schema_metadata(stored)
+    # Noise doesn't compress: a dictionary or a strong codec would cost time and save nothing
+    options = {"compression": "lz4", "use_dictionary": False}
+    if not isinstance(path, Path):
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, **options)
+        put_whole(path, buffer.getvalue())
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Readers of whole folders pass over names that begin with a dot
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
-    stored = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(metadata).encode()}
     try:
-        # Noise doesn't compress: a dictionary or a strong codec would cost time and save nothing
-        pq.write_table(
-            table.replace_schema_metadata(stored), partial, compression="lz4", use_dictionary=False
-        )
+        pq.write_table(table, partial, **options)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

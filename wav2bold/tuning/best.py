@@ -6,7 +6,8 @@ from pathlib import Path
 
 from wav2bold.config import Study
 from wav2bold.errors import TrackingError
-from wav2bold.tuning.tracking import Tracker, Trial, masked
+from wav2bold.places import masked
+from wav2bold.tuning.tracking import Tracker, Trial
 
 
 def best(study: Study, out: Path | None = None) -> Trial:

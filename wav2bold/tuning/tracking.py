@@ -3,13 +3,13 @@
 import logging
 import math
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import mlflow
 import yaml
@@ -20,7 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
+from wav2bold.places import masked
+from wav2bold.tuning.interrupts import interrupts_held
 
+P = ParamSpec("P")
+R = TypeVar("R")
 KIND = "wav2bold.kind"
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
@@ -55,11 +59,6 @@ def default_uri(study: Study) -> str:
     return f"sqlite:///{study.results.resolve() / 'mlflow.db'}"
 
 
-def masked(uri: str) -> str:
-    """The address without the password in it."""
-    return re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", uri)
-
-
 @contextmanager
 def _impatient() -> Iterator[None]:
     """MLflow gives up on a server that doesn't answer within seconds; by default it takes minutes.
@@ -76,6 +75,22 @@ def _impatient() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+def _whole(write: Callable[Concatenate["Tracker", P], R]) -> Callable[Concatenate["Tracker", P], R]:
+    """Ctrl-C waits while this writes to a file of SQLite: torn, it would lock out our own next write.
+
+    A server is not waited for.
+    """
+
+    @wraps(write)
+    def held(self: "Tracker", /, *args: P.args, **options: P.kwargs) -> R:
+        if not self.is_file:
+            return write(self, *args, **options)
+        with interrupts_held():
+            return write(self, *args, **options)
+
+    return held
+
+
 class Tracker:
     """One study's experiment in MLflow."""
 
@@ -87,13 +102,13 @@ class Tracker:
         for chatty in ("mlflow.store.db.utils", "alembic"):  # "Creating initial MLflow database tables..."
             logging.getLogger(chatty).setLevel(logging.WARNING)
         self.uri = tracking_uri(study)
-        self._local = self.uri.startswith("sqlite:")
+        self.is_file = self.uri.startswith("sqlite:")
         self._artifacts = study.results.resolve() / "mlartifacts"
         self._name = study.name
         place = Path(self.uri.removeprefix("sqlite:///"))
-        if self._local and make:
+        if self.is_file and make:
             place.parent.mkdir(parents=True, exist_ok=True)
-        elif self._local and not place.is_file():
+        elif self.is_file and not place.is_file():
             raise self._no_sweep()
         try:
             with _impatient():
@@ -109,6 +124,7 @@ class Tracker:
                 f"MLflow at {masked(self.uri)} can't be used ({reason[:200].rstrip('.')})", cure
             ) from None
 
+    @_whole
     def begin(self, kind: str, name: str, study: Study, card: DatasetCard, parent: str | None = None) -> str:
         """Start a run of a kind ("sweep", "refine"); its id. Study file and dataset are logged with it."""
         tags = {KIND: kind} | ({"mlflow.parentRunId": parent} if parent else {})
@@ -117,13 +133,17 @@ class Tracker:
         self._client.log_dict(run_id, study.model_dump(mode="json"), "study.yaml")
         self.params(run_id, {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest})
         dataset = Dataset(
-            name=study.shards.name, digest=card.digest[:36], source_type="local", source=str(study.shards)
+            name=study.shards.name or str(study.shards),
+            digest=card.digest[:36],
+            source_type="local" if isinstance(study.shards, Path) else "url",
+            source=str(study.shards),
         )
         self._client.log_inputs(
             run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
         )
         return str(run_id)
 
+    @_whole
     def begin_trial(
         self, kind: str, name: str, parent: str, configuration: Configuration, more: Mapping[str, Any]
     ) -> str:
@@ -136,21 +156,25 @@ class Tracker:
         )
         return str(run_id)
 
+    @_whole
     def params(self, run_id: str, params: Mapping[str, Any]) -> None:
         """Log parameters, flat and searchable."""
         listed = [Param(key, str(value)[:MAX_PARAM]) for key, value in params.items()]
         self._client.log_batch(run_id, params=listed)
 
+    @_whole
     def metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics of one epoch."""
         now = int(time.time() * 1000)
         listed = [Metric(key, value, now, step) for key, value in metrics.items() if not math.isnan(value)]
         self._client.log_batch(run_id, metrics=listed)
 
+    @_whole
     def tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags."""
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
+    @_whole
     def artifact(self, run_id: str, path: Path, folder: str | None = None) -> None:
         """Log a file, or all files of a folder."""
         if path.is_dir():
@@ -158,6 +182,7 @@ class Tracker:
         else:
             self._client.log_artifact(run_id, str(path), folder)
 
+    @_whole
     def end(self, run_id: str, status: str = "FINISHED") -> None:
         """Close a run: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(run_id, status)
@@ -213,7 +238,7 @@ class Tracker:
     def _experiment(self) -> Experiment:
         found = self._client.get_experiment_by_name(self._name)
         if found is None:
-            place = self._artifacts.as_uri() if self._local else None
+            place = self._artifacts.as_uri() if self.is_file else None
             self._client.create_experiment(self._name, artifact_location=place, tags=EXPERIMENT)
             found = self._client.get_experiment_by_name(self._name)
         assert found is not None, f"experiment {self._name} vanished"

@@ -1,0 +1,212 @@
+"""Places that shards can be in: a folder, or a URL of any storage that fsspec knows, such as `s3://`.
+
+A folder is a `pathlib.Path`; a URL is a `upath.UPath`, which has the same methods. Nothing of fsspec is
+loaded before a URL is met. Whatever a store may raise comes out of the functions here as FileNotFoundError,
+or as a DataError of one line.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from wav2bold.errors import DataError
+
+if TYPE_CHECKING:
+    from upath import UPath
+
+    Place: TypeAlias = Path | UPath
+    AnyPlace: TypeAlias = str | os.PathLike[str] | UPath
+else:
+    Place = AnyPlace = Path
+
+ANSWERS_S = 20.0
+"""How long a store may take to list a folder before we call it away. S3's own client tries for 10 s."""
+URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*(::|://)")
+ONE_STEP = {"abfs", "abfss", "az", "gcs", "gs", "memory", "s3", "s3a"}
+"""Stores in which an object appears whole or not at all; in others a file is moved into its place."""
+
+
+def place(given: AnyPlace) -> Place:
+    """The folder or URL that was given.
+
+    Raises DataError for a URL that holds a password or a query, or of a storage that fsspec doesn't know.
+    """
+    text = given if isinstance(given, str) else str(given)
+    if not URL.match(text):
+        path = Path(text)
+        if path.parts and re.fullmatch(r"[a-z][a-z0-9+]+:", path.parts[0]):
+            rest = "/".join(path.parts[1:])
+            raise DataError(f"{text}: is neither a path nor a URL", f"write {path.parts[0]}//{rest}")
+        return path
+    shown = masked(text)
+    if shown != text or "?" in text:
+        raise DataError(
+            f"{shown.partition('?')[0]}: holds a password or a query",
+            "leave it out: keys come from the environment (docs/shards.md)",
+        )
+    if text.startswith(("file://", "local://")):
+        return Path(text.partition("://")[2])
+    from upath import UPath
+
+    try:
+        # Listings are never remembered: other processes write there too
+        return UPath(text, use_listings_cache=False)
+    except ValueError as error:
+        raise DataError(
+            f"{text}: no storage that fsspec knows ({_reason(error)})", "write s3://BUCKET/FOLDER or a path"
+        ) from None
+
+
+def absolute(given: Place, folder: Path) -> Place:
+    """The same place, a relative path taken from `folder`."""
+    return folder / given.expanduser() if isinstance(given, Path) else given
+
+
+def within(file: Place, folder: Place) -> str:
+    """How the name of a file goes on from that of a folder above it."""
+    return str(file).removeprefix(str(folder)).lstrip("/")
+
+
+def masked(text: str) -> str:
+    """The text without passwords in its addresses."""
+    return re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", text)
+
+
+def check_reachable(folder: Place) -> None:
+    """Raise DataError unless the store of a URL lets us list it; within ANSWERS_S, whatever it does.
+
+    That there is nothing at the URL yet is no error, unless its bucket is missing.
+    """
+    if isinstance(folder, Path):
+        return
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            with _plain_errors(folder, "reached"):
+                _list(folder)
+        except Exception as error:  # noqa: BLE001  # raised again below, in the thread that waits
+            raised.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)  # it may wait for ever, and must not keep us
+    asking.start()
+    asking.join(ANSWERS_S)
+    if asking.is_alive():
+        raise DataError(
+            f"{folder}: does not answer for {ANSWERS_S:g} s", f"check the network{_endpoint(folder)}"
+        )
+    if raised:
+        raise raised[0]
+
+
+def read_whole(file: Place) -> bytes:
+    """All bytes of a file. Raises FileNotFoundError if there is none."""
+    if isinstance(file, Path):
+        return file.read_bytes()
+    with _plain_errors(file, "read"):
+        return bytes(file.read_bytes())
+
+
+@contextmanager
+def opened(file: Place) -> Iterator[Any]:
+    """A file as pyarrow can read a part of it. Raises FileNotFoundError if there is none."""
+    if isinstance(file, Path):
+        yield file
+        return
+    with _plain_errors(file, "read"), file.fs.open(file.path, "rb", cache_type="none") as handle:
+        yield handle
+
+
+def put_whole(file: Place, content: bytes) -> None:
+    """Put a file at a URL so that a reader sees the old one, then the new one, and never a part."""
+    assert not isinstance(file, Path)
+    store, key = file.fs, file.path
+
+    def put(to: str) -> None:
+        try:
+            store.pipe_file(to, content)
+        except FileNotFoundError:  # a storage that has folders
+            store.makedirs(store._parent(to), exist_ok=True)  # noqa: SLF001  # fsspec's own, of every storage
+            store.pipe_file(to, content)
+
+    with _plain_errors(file, "written"):
+        if file.protocol in ONE_STEP:
+            put(key)
+            return
+        partial = f"{store._parent(key)}/.{file.name}.{os.urandom(4).hex()}.partial"  # noqa: SLF001
+        try:
+            put(partial)
+            store.mv(partial, key)
+        except BaseException:
+            if store.exists(partial):
+                store.rm_file(partial)
+            raise
+
+
+def files_below(root: Place) -> list[str]:
+    """Names of all files below a URL, as they go on from it; one listing, however many folders."""
+    assert not isinstance(root, Path)
+    with _plain_errors(root, "listed"):
+        return [found.removeprefix(root.path).lstrip("/") for found in root.fs.find(root.path)]
+
+
+def remove(file: Place) -> None:
+    """Remove a file, if it is there."""
+    if isinstance(file, Path):
+        file.unlink(missing_ok=True)
+        return
+    with _plain_errors(file, "removed"):
+        if file.fs.exists(file.path):
+            file.fs.rm_file(file.path)
+
+
+def _list(folder: "UPath") -> None:
+    try:
+        folder.fs.ls(folder.path, detail=False)
+    except FileNotFoundError as error:
+        if "bucket" in str(error).lower() or "container" in str(error).lower():
+            raise DataError(f"{folder}: there is no such bucket", "make it, or mend the name") from None
+
+
+@contextmanager
+def _plain_errors(where: "UPath", done: str) -> Iterator[None]:
+    """A store's errors, each library's own, as FileNotFoundError or a DataError of one line."""
+    try:
+        yield
+    except (DataError, FileNotFoundError):
+        raise
+    except ImportError as error:
+        extra = ": pip install 'wav2bold[s3]'" if where.protocol in ("s3", "s3a") else ""
+        raise DataError(
+            f"{where}: needs a further package ({_reason(error)})", f"install it{extra}"
+        ) from None
+    except PermissionError as error:
+        raise DataError(
+            f"{where}: may not be {done} ({_reason(error)})",
+            "check the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            if where.protocol in ("s3", "s3a")
+            else "check your keys to that storage",
+        ) from None
+    except ValueError as error:
+        if type(error).__module__.startswith("pyarrow"):  # what the file holds is its reader's concern
+            raise
+        raise DataError(
+            f"{where}: can't be {done} ({_reason(error)})", f"mend it{_endpoint(where)}"
+        ) from None
+    except Exception as error:  # noqa: BLE001  # botocore's, aiohttp's and google's errors share no base
+        raise DataError(
+            f"{where}: can't be {done} ({_reason(error)})", f"check the network{_endpoint(where)}"
+        ) from None
+
+
+def _endpoint(where: "UPath") -> str:
+    return ", your keys and AWS_ENDPOINT_URL" if where.protocol in ("s3", "s3a") else " and your keys"
+
+
+def _reason(error: BaseException) -> str:
+    lines = masked(str(error)).strip().splitlines()
+    return lines[0].partition("?")[0].rstrip('. "')[:200] if lines else type(error).__name__
