@@ -170,6 +170,10 @@ def prepare(
     ],
     layout: Layout = None,
     space: Space = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at the first recording that can't be used, and write nothing."),
+    ] = False,
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
@@ -177,12 +181,16 @@ def prepare(
 
     Only what is missing or changed is written: run it again whenever recordings were added. How
     BOLD is cleaned is said in the study.yaml beside the shards, where there is one.
+
+    Recordings that can't be used are left out and listed at the end; the exit code is then 1.
     """
     from wav2bold.datasets.starter import study_path
     from wav2bold.places import place
 
     with watching("prepare") as progress:
-        done = steps.prepare(recordings, out_folder, None, address, cpus, progress, layout, space)
+        done = steps.prepare(
+            recordings, out_folder, None, address, cpus, progress, layout, space, strict=strict
+        )
     for doubt in done.doubts:
         err.print(f"warning: {doubt}", markup=False, soft_wrap=True)
     card = done.card
@@ -196,6 +204,8 @@ def prepare(
         markup=False,
         soft_wrap=True,
     )
+    if done.failed:
+        raise RunsFailed(done.failed)
 
 
 @app.command()

@@ -37,7 +37,7 @@ def demo(folder: Path, seed: int) -> Findings:
             steps.simulate(recordings, Simulation(seed=seed), progress=progress)
     _say("prepare", recordings, "--out", shards)
     with watching("prepare") as progress:
-        steps.prepare(recordings, shards, progress=progress)
+        steps.prepare(recordings, shards, progress=progress, strict=True)
     with connected():  # one for the steps to come, and without what Ray Data leaves in memory
         _say("sweep", study)
         with watching("sweep") as progress:

@@ -57,6 +57,8 @@ def prepare(
     layout: str | None = None,
     space: str | None = None,
     targets: Targets | None = None,
+    *,
+    strict: bool = False,
 ) -> "Prepared":
     """Write recordings as shards into `out`, and a study file beside it unless there is one.
 
@@ -65,6 +67,8 @@ def prepare(
     out: a folder, or a URL such as s3://bucket/folder; the study file is then in the working folder.
     cleaning, targets: None takes them from that study file. Only what is missing or changed is written. The
     stories that its split tests on take no part in noise ceilings.
+    strict: whether the first recording that can't be used ends everything, before anything is written.
+    Otherwise the others are done and `failed` tells of it.
     """
     recordings, out = Path(recordings), place(out)
     if isinstance(out, Path):
@@ -80,7 +84,9 @@ def prepare(
     targets = targets or (study.targets if study else Targets())
     with connected(address, cpus):
         split = study.split if study else None
-        prepared = step.prepare(recordings, out, cleaning, progress, targets, split, layout, space)
+        prepared = step.prepare(
+            recordings, out, cleaning, progress, targets, split, layout, space, strict=strict
+        )
     begin_study(recordings, out, prepared.card)
     return prepared
 

@@ -17,8 +17,9 @@ from wav2bold.config import Cleaning
 from wav2bold.datasets.audio import read_audio
 from wav2bold.datasets.jobs import story_times_s
 from wav2bold.datasets.memory import WORKER_BYTES
-from wav2bold.datasets.prepare import Prepared, _memory, prepare
+from wav2bold.datasets.prepare import Prepared, prepare
 from wav2bold.datasets.shards import open_shards
+from wav2bold.datasets.tasks import memory_of
 from wav2bold.errors import DataError
 from wav2bold.places import Place
 
@@ -275,18 +276,8 @@ def test_a_recording_that_no_machines_memory_can_hold_is_named(recordings: Path,
 
 def test_tasks_ask_for_no_more_memory_than_there_is(recordings: Path) -> None:
     largest = max(node["Resources"]["memory"] for node in ray.nodes())
-    jobs: list[tuple[str, object]] = [("sub-01/story1", None), ("sub-01/story2", None)]
-    assert _memory(jobs, [10, 1_000]) == 1_000 + WORKER_BYTES
-    assert _memory(jobs, [10, int(largest) - 1]) == int(largest)
-
-
-def test_two_mistakes_are_told_together(recordings: Path, out: Place) -> None:
-    (recordings / "stimuli" / "story2.wav").write_text("no sound")
-    add_events(recordings, "sub-02_task-story1_run-1", "story1", 33.0)
-    message = str(refused(recordings, out))
-    assert message.startswith("2 recordings and sounds can't be used:\n")
-    assert "\n  story2: " in message
-    assert "\n  sub-02/story1: " in message
+    assert memory_of([10, 1_000]) == 1_000 + WORKER_BYTES
+    assert memory_of([10, int(largest) - 1]) == int(largest)
 
 
 def test_a_tr_unlike_the_others_is_named(recordings: Path, out: Place) -> None:

@@ -13,6 +13,8 @@ import soundfile
 from commands import Done, Made, contents, edited, wav2bold
 from listeners import RATE_HZ, speech
 
+from wav2bold.datasets.shards import open_shards
+
 
 @dataclass(frozen=True)
 class Case:
@@ -326,23 +328,25 @@ WITH_RAY = [
     Case("no recordings", "prepare full --out out", ("full: no recordings found", "fMRIPrep"), full),
     Case(
         "audio that is no audio",
-        "prepare recordings --out out",
+        "prepare recordings --out out --strict",
         ("story01.wav",),
         recordings(lambda root: one(root, "story01.wav").write_text("not audio")),
     ),
     Case(
         "BOLD cut short",
-        "prepare recordings --out out",
+        "prepare recordings --out out --strict",
         ("sub-001", "_bold.func.gii"),
         recordings(lambda root: truncated(one(root, "sub-001*_bold.func.gii"))),
     ),
     Case(
         "BOLD that ends before its story begins",
-        "prepare recordings --out out",
+        "prepare recordings --out out --strict",
         ("sub-001", "5000"),
         recordings(late_story),
     ),
-    Case("TRs that differ", "prepare recordings --out out", ("sub-001", "1.5"), recordings(other_tr)),
+    Case(
+        "TRs that differ", "prepare recordings --out out --strict", ("sub-001", "1.5"), recordings(other_tr)
+    ),
     Case(
         "more cores a trial than there are",
         "sweep study.yaml --cpus 1",
@@ -405,11 +409,27 @@ def test_a_truncated_nifti_is_named(tiny: Made, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     path = one(tmp_path / "rec", "sub-001*_bold.nii.gz")
     truncated(path)
-    done = wav2bold("prepare", tmp_path / "rec", "--out", tmp_path / "shards")
+    done = wav2bold("prepare", tmp_path / "rec", "--out", tmp_path / "shards", "--strict")
     assert done.code == 2
     assert len(done.errors) == 1
     assert path.name in done.errors[0]
     assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.slow
+def test_prepare_does_the_others_and_lists_what_failed_at_the_end(tiny: Made, tmp_path: Path) -> None:
+    recordings(lambda root: truncated(one(root, "sub-001*_bold.func.gii")))(tmp_path, tiny)
+    done = wav2bold("prepare", "recordings", "--out", "out", folder=tmp_path, timeout_s=120)
+    assert done.code == 1, done.err
+    *_, heading, line = done.err.splitlines()
+    assert heading == "1 failed, the others are done:"
+    assert "sub-001" in line
+    assert "_bold.func.gii: can't be read" in line
+    assert "; " in line
+    shards, whole = (open_shards(folder).card for folder in (tmp_path / "out", tiny.shards))
+    assert shards.subjects["sub-002"] == whole.subjects["sub-002"]
+    assert len(shards.subjects["sub-001"].stories) == len(whole.subjects["sub-001"].stories) - 1
+    assert (tmp_path / "study.yaml").is_file()
 
 
 def test_refine_before_best_works_with_the_papers_configuration(tiny: Made, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What recordings must agree on before they can share shards, and what about them is odd."""
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,66 +11,97 @@ from wav2bold.datasets.runs import Run
 from wav2bold.datasets.scan import RunScan, StoryScan, exact, unpack
 from wav2bold.errors import DataError
 
+Disagreement = tuple[Run, DataError]
+"""A recording that can't be with the others, and why."""
 
-def check_clocks(recordings: Path, runs: Sequence[Run]) -> None:
-    """One TR for all, and repeats of a story whose volumes fall on the same times in it.
 
-    Raises DataError naming the two recordings that differ.
-    """
-    first = runs[0]
-    for run in runs:
-        if run.tr_s != first.tr_s:
-            raise DataError(
-                f"{recordings}: TR is {first.tr_s:g} s in {first.name} and {run.tr_s:g} s in {run.name}",
-                "prepare recordings of one TR at a time",
+def other_clocks(recordings: Path, runs: Sequence[Run]) -> Iterator[Disagreement]:
+    """Recordings of another TR than most, or with volumes between those of the story's first hearing."""
+    if not runs:
+        return
+    usual_s = Counter(run.tr_s for run in runs).most_common(1)[0][0]
+    usual = next(run for run in runs if run.tr_s == usual_s)
+    first: dict[tuple[str, str], Run] = {}
+    for run in sorted(runs, key=lambda run: (run.subject, run.story, run.repeat)):
+        if run.tr_s != usual_s:
+            yield (
+                run,
+                DataError(
+                    f"{recordings}: TR is {usual_s:g} s in {usual.name} and {run.tr_s:g} s in {run.name}",
+                    "prepare recordings of one TR at a time",
+                ),
             )
-    by_story = sorted(runs, key=lambda run: (run.subject, run.story, run.repeat))
-    for _, group in groupby(by_story, key=lambda run: (run.subject, run.story)):
-        one, *others = group
-        for run in others:
-            apart = exact(run.onset_s) - exact(one.onset_s)
-            if apart % exact(run.tr_s):
-                raise DataError(
+            continue
+        one = first.setdefault((run.subject, run.story), run)
+        apart = exact(run.onset_s) - exact(one.onset_s)
+        if apart % exact(run.tr_s):
+            yield (
+                run,
+                DataError(
                     f"{run.name}: onset is {run.onset_s:g} s, in the first recording {one.onset_s:g} s: "
                     f"no whole number of volumes of {run.tr_s:g} s apart",
                     "check onset in their events files; repeats can only be averaged on one clock",
-                )
+                ),
+            )
+
+
+def other_sounds(runs: Sequence[Run]) -> Iterator[Disagreement]:
+    """Recordings whose story has the name of another recording's, and is another sound."""
+    known: dict[str, Path] = {}
+    for run in sorted(runs, key=lambda run: run.story):
+        first = known.setdefault(run.story, run.audio)
+        if first != run.audio:
+            yield (
+                run,
+                DataError(
+                    f"{run.audio}: {first} has the same name", f"rename one of the stories {run.story}"
+                ),
+            )
 
 
 def sounds(runs: Sequence[Run]) -> dict[str, Path]:
-    """The sound of each story, in order of name. Raises DataError if one name means two sounds."""
-    paths: dict[str, Path] = {}
-    for run in sorted(runs, key=lambda run: run.story):
-        known = paths.setdefault(run.story, run.audio)
-        if known != run.audio:
-            raise DataError(
-                f"{run.audio}: {known} has the same name", f"rename one of the stories {run.story}"
-            )
-    return paths
+    """The sound of each story, in order of name."""
+    return {run.story: run.audio for run in sorted(runs, key=lambda run: run.story)}
+
+
+def other_grids(runs: Sequence[Run], scans: Sequence[RunScan]) -> Iterator[Disagreement]:
+    """Recordings on another grid than most of their subject's."""
+    lie = [(scan.grid, scan.candidates) for scan in scans]
+    for subject in dict.fromkeys(run.subject for run in runs):
+        own = [(run, grid) for run, grid in zip(runs, lie, strict=True) if run.subject == subject]
+        usual = Counter(grid for _, grid in own).most_common(1)[0][0]
+        other = next(run for run, grid in own if grid == usual)
+        for run, grid in own:
+            if grid != usual:
+                yield (
+                    run,
+                    DataError(
+                        f"{run.bold[0]}: {grid[0]}, {other.bold[0]} has {usual[0]}",
+                        f"bring all recordings of {subject} into one space",
+                    ),
+                )
 
 
 def kept_targets(runs: Sequence[Run], scans: Sequence[RunScan]) -> dict[str, NDArray[np.bool_]]:
-    """Which candidates vary in every recording of a subject: (candidates,) bool for each subject.
-
-    Raises DataError if a subject's recordings lie on different grids, or none varies in all.
-    """
+    """Which candidates vary in every recording of a subject: (candidates,) bool for each subject."""
     kept: dict[str, NDArray[np.bool_]] = {}
-    first: dict[str, tuple[Run, RunScan]] = {}
     for run, scan in zip(runs, scans, strict=True):
-        other, alike = first.setdefault(run.subject, (run, scan))
-        if scan.grid != alike.grid or scan.candidates != alike.candidates:
-            raise DataError(
-                f"{run.bold[0]}: {scan.grid}, {other.bold[0]} has {alike.grid}",
-                f"bring all recordings of {run.subject} into one space",
-            )
         keep = unpack(scan.packed, scan.candidates)
         kept[run.subject] = keep & kept.get(run.subject, keep)
-    for subject, keep in kept.items():
-        if not keep.any():
-            raise DataError(
-                f"{subject}: no target varies in all recordings", "check the mask, or leave one out"
-            )
     return kept
+
+
+def nothing_in_common(runs: Sequence[Run], scans: Sequence[RunScan]) -> Iterator[Disagreement]:
+    """Recordings of subjects of whom no target varies in all."""
+    silent = {subject for subject, keep in kept_targets(runs, scans).items() if not keep.any()}
+    for run in runs:
+        if run.subject in silent:
+            yield (
+                run,
+                DataError(
+                    f"{run.subject}: no target varies in all recordings", "check the mask, or leave one out"
+                ),
+            )
 
 
 def doubts(runs: Sequence[Run], stories: Mapping[str, StoryScan]) -> list[str]:

@@ -1,47 +1,32 @@
-"""Recordings to shards: `wav2bold prepare`. The only file of this room that knows Ray.
+"""Recordings to shards: `wav2bold prepare`.
 
-Two passes of Ray Data over the recordings. The first only reads: it finds every mistake while nothing has
+Two passes of Ray tasks over the recordings. The first only reads: it finds every mistake while nothing has
 been written, and which targets vary in all of a subject's recordings. The second cleans and writes what is
 missing or changed. The card, `dataset.json`, is written last. `single_writer` keeps two of us apart.
 """
 
-import logging
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import ray
-import ray.data
 from numpy.typing import NDArray
 
 from wav2bold.config import Cleaning, Split, Targets
-from wav2bold.datasets.agreement import check_clocks, doubts, kept_targets, sounds
+from wav2bold.datasets.agreement import doubts
 from wav2bold.datasets.card import has_card, make_card
+from wav2bold.datasets.layouts.choosing import stop
 from wav2bold.datasets.layouts.known import find
 from wav2bold.datasets.measuring import measured, measuring_jobs
-from wav2bold.datasets.memory import WORKER_BYTES, cleaning_bytes, reading_bytes
-from wav2bold.datasets.regions import read_regions
-from wav2bold.datasets.runs import Run
-from wav2bold.datasets.scan import scan_run, scan_story, unpack
-from wav2bold.datasets.shards import (
-    CARD_NAME,
-    DatasetCard,
-    content_digest,
-    run_path,
-    story_path,
-    targets_path,
-)
+from wav2bold.datasets.reading import nothing_left, read_all
+from wav2bold.datasets.scan import unpack
+from wav2bold.datasets.shards import CARD_NAME, DatasetCard, content_digest, targets_path
 from wav2bold.datasets.single_writer import Writer, single_writer
 from wav2bold.datasets.sources import Sources, check_ceilings, sources
 from wav2bold.datasets.splits import default_split
 from wav2bold.datasets.tables import COLUMNS_VERSION, above, table_identities, taking_part
+from wav2bold.datasets.tasks import each, memory_of
 from wav2bold.datasets.wanted import (
-    Job,
     Scanned,
     Shard,
     recordings_wanted,
@@ -69,6 +54,7 @@ class Prepared:
     removed: files of recordings that are gone.  dropped: candidate targets that did not vary, per subject.
     layout: how the recordings were read.  left_out: a sentence for each kind that was passed over.
     doubts: what is odd and may be a mistake, a line each.
+    failed: name of each recording or sound that can't be used, and why; the others are done without it.
     """
 
     card: DatasetCard
@@ -79,6 +65,7 @@ class Prepared:
     layout: str
     left_out: tuple[str, ...]
     doubts: tuple[str, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -100,9 +87,9 @@ class _Work:
             return
         self.claim()
         jobs = [(shard.name, shard.job) for shard in shards]
-        memory = _memory(jobs, [shard.size for shard in shards])
+        memory = memory_of([shard.size for shard in shards])
         publish = self.writer.publish
-        _each(what, jobs, self.progress, memory, lambda index: publish(shards[index].path))
+        each(what, jobs, self.progress, memory, finished=lambda index: publish(shards[index].path))
         self.written |= {shard.path for shard in shards}
 
 
@@ -115,23 +102,30 @@ def prepare(
     split: Split | None = None,
     layout: str | None = None,
     space: str | None = None,
+    *,
+    strict: bool = True,
 ) -> Prepared:
     """Write the shards of all recordings under a folder; what is already there and right stays untouched.
 
     split: whose test stories take no part in noise ceilings; None for the split that a new study begins with.
     layout, space: as in `layouts.known.find`.
+    strict: whether the first recording that can't be used ends everything; otherwise it is left out, `failed`
+    tells of it, and a shard that it had is removed.
     Needs a Ray that is connected, and both folders on a disk that all its nodes share; `out` may also be a
     URL that they all reach. While another `prepare` has the folder, it waits.
     Raises DataError for mistakes in the recordings, nearly all of them before anything is written.
     """
-    assert ray.is_initialized()
     recordings, out = recordings.resolve(), out.resolve() if isinstance(out, Path) else out
     cleaning = cleaning if targets.mask is None else cleaning.model_copy(update={"mask": targets.mask})
     check_ours(out)
     with single_writer(out, progress) as writer:
         check_ours(out)
-        found = find(recordings, layout, space)
-        scanned = _scan(recordings, found.runs, out, cleaning, targets, progress)
+        failed: list[tuple[str, UserError]] = []
+        refuse = stop if strict else lambda name, error: failed.append((name, error))
+        found = find(recordings, layout, space, refuse)
+        scanned = read_all(recordings, found.runs, out, cleaning, targets, progress, refuse)
+        if scanned is None:
+            raise nothing_left(failed)
         told = sources(
             scanned.runs,
             scanned.scans,
@@ -161,37 +155,8 @@ def prepare(
         found.layout,
         found.left_out,
         odd,
+        tuple((name, str(error)) for name, error in failed),
     )
-
-
-def _scan(
-    recordings: Path,
-    runs: Sequence[Run],
-    out: Place,
-    cleaning: Cleaning,
-    targets: Targets,
-    progress: Progress,
-) -> Scanned:
-    """Read every recording and sound, unless its shard says what it holds."""
-    check_clocks(recordings, runs)
-    audio = sounds(runs)
-    regions = read_regions(runs[0], cleaning.mask, targets)
-    jobs: list[tuple[str, Job]] = [
-        (story, partial(scan_story, path, story_path(out, story))) for story, path in audio.items()
-    ]
-    for run in runs:
-        shard = run_path(out, run.subject, run.story, run.repeat)
-        jobs.append((run.name, partial(scan_run, run, cleaning, targets, shard)))
-    sizes = [reading_bytes(run) for run in runs]
-    found = _each("reading", jobs, progress, _memory(jobs, [0] * len(audio) + sizes))
-    stories, scans = dict(zip(audio, found, strict=False)), found[len(audio) :]
-    sizes = [
-        max(size, cleaning_bytes(scan.volumes, scan.candidates))
-        for size, scan in zip(sizes, scans, strict=True)
-    ]
-    _memory(jobs[len(audio) :], sizes)  # that cleaning fits is checked while nothing has been written
-    varying = kept_targets(runs, scans)
-    return Scanned(recordings, runs, scans, sizes, audio, stories, varying, regions, cleaning, targets)
 
 
 def _bring_up_to_date(
@@ -214,7 +179,8 @@ def _bring_up_to_date(
 
     def ceilings() -> Mapping[str, NDArray[np.float32] | None]:
         jobs = measuring_jobs(out, scanned, told, missing)
-        return measured(told, missing, _each("measuring", jobs, work.progress, _memory(jobs, [0])))
+        given = each("measuring", jobs, work.progress, memory_of([0]))
+        return measured(told, missing, list(given.values()))
 
     if least is None:
         kept = varying
@@ -255,85 +221,3 @@ def _finish(out: Place, card: DatasetCard, writer: Writer) -> None:
     except DataError:
         remove(out / CARD_NAME)
         raise
-
-
-def _each(
-    what: str,
-    jobs: Sequence[tuple[str, Job]],
-    progress: Progress,
-    max_bytes: int,
-    finished: Callable[[int], None] | None = None,
-) -> list[Any]:
-    """What every job gives, in order; they run as Ray tasks of one CPU each.
-
-    max_bytes: memory that Ray sets aside for each of them.
-    finished: called with the index of each job as soon as it is done.
-    Raises DataError once all have run, if any of them met a user's mistake.
-    """
-    if not jobs:
-        return []
-    rows = [{"index": index, "job": pickle.dumps(job)} for index, (_, job) in enumerate(jobs)]
-    results: dict[int, Any] = {}
-    with _quiet_ray_data():
-        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _run_job, num_cpus=1, memory=max_bytes
-        )
-        for row in done.iter_rows():
-            results[row["index"]] = pickle.loads(row["result"])  # noqa: S301  # made by _run_job
-            if finished and not isinstance(results[row["index"]], UserError):
-                finished(row["index"])
-            progress(what, len(results), len(jobs))
-    failures = [(jobs[i][0], results[i]) for i in sorted(results) if isinstance(results[i], UserError)]
-    if len(failures) == 1:
-        raise failures[0][1]
-    if failures:
-        lines = "".join(f"\n  {name}: {error}" for name, error in failures)
-        raise DataError(f"{len(failures)} recordings and sounds can't be used:{lines}")
-    return [results[index] for index in range(len(jobs))]
-
-
-def _memory(jobs: Sequence[tuple[str, Job]], sizes: Sequence[int]) -> int:
-    """Memory for any of the jobs, bytes: Ray Data knows one figure for all tasks of a step.
-
-    Never more than the largest machine has, for which Ray would wait for ever.
-    Raises DataError if one of the recordings can't fit into it.
-    """
-    largest = int(max(node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]))
-    need = max(sizes, default=0)
-    if need > largest:
-        name, _ = jobs[sizes.index(need)]
-        raise DataError(
-            f"{name}: takes about {need / 1e9:.3g} GB of memory, the largest machine offers Ray "
-            f"{largest / 1e9:.3g} GB",
-            "work on a machine with more, or cut the recording down first",
-        )
-    return min(need + WORKER_BYTES, largest)
-
-
-def _run_job(row: dict[str, Any]) -> dict[str, Any]:
-    """In a Ray worker. A user's mistake is a result: Ray would bury it in a traceback and stop the others."""
-    result: Any
-    try:
-        result = pickle.loads(row["job"])()  # noqa: S301  # made by _each
-    except UserError as error:
-        result = error
-    return {"index": row["index"], "result": pickle.dumps(result)}
-
-
-@contextmanager
-def _quiet_ray_data() -> Iterator[None]:
-    """Ray Data without its own bars and plans: the caller shows progress."""
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # It logs its plans as news, and that it shows no bars as a warning
-    loggers = {"ray.data": logging.WARNING, "ray.data._internal.progress": logging.ERROR}
-    before = {name: logging.getLogger(name).level for name in loggers}
-    for name, level in loggers.items():
-        logging.getLogger(name).setLevel(level)
-    try:
-        with ray.data.DataContext.current(context):
-            yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)

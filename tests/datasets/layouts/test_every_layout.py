@@ -15,6 +15,7 @@ from wav2bold.datasets.bold import candidates, read_bold
 from wav2bold.datasets.layouts.known import find
 from wav2bold.datasets.prepare import prepare
 from wav2bold.datasets.shards import open_shards, read_run, run_path
+from wav2bold.errors import DataError, UserError
 
 PLAIN = Cleaning(high_pass_s=None, detrend=False)
 
@@ -43,6 +44,19 @@ def test_a_run_is_read_as_it_was_recorded(published: Published) -> None:
         assert y.dtype == np.float32
         np.testing.assert_array_equal(y, truth.y)
         assert len(candidates(run)) == truth.y.shape[1]
+
+
+def test_without_a_sound_those_who_heard_it_are_refused_and_the_others_found(published: Published) -> None:
+    before = find(published.source).runs
+    before[0].audio.unlink()
+    told: list[tuple[str, UserError]] = []
+    found = find(published.source, refuse=lambda name, error: told.append((name, error))).runs
+    heard = {run.bold for run in before if run.audio == before[0].audio}
+    assert [run.bold for run in found] == [run.bold for run in before if run.bold not in heard]
+    assert len(told) >= len(heard)
+    assert all(before[0].audio.name in str(error) and "; " in str(error) for _, error in told)
+    with pytest.raises(DataError, match=before[0].audio.name):
+        find(published.source)
 
 
 def test_another_space_is_refused_naming_those_there_are(published: Published) -> None:

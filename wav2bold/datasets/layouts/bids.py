@@ -18,7 +18,15 @@ from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.cifti import DTSERIES
-from wav2bold.datasets.layouts.choosing import TR_TOLERANCE_S, Tell, choose_space, space_of, unheard
+from wav2bold.datasets.layouts.choosing import (
+    TR_TOLERANCE_S,
+    Refuse,
+    Tell,
+    choose_space,
+    space_of,
+    stop,
+    unheard,
+)
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
 
@@ -51,43 +59,53 @@ def matches(source: Path) -> bool:
     return source.is_dir()
 
 
-def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> list[Run]:
+def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop) -> list[Run]:
     """Every recording of a story under `root`, ordered by subject, session, task and run.
 
     One row of an events file is one hearing: its story is the stem of `stim_file`, or else its `trial_type`,
     with the sound under `stimuli/`. Hearings of one story by one subject are numbered by `repeat`.
     space: which one to take where recordings were written in several; None where there is one.
-    Raises DataError, naming the file, if nothing is found, a partner, a TR, events or a sound is missing, or
-    the sidecar's TR is not the header's.
+    Raises DataError if nothing is found. `refuse` is told, with the file, where a partner, a TR, events or a
+    sound is missing, or the sidecar's TR is not the header's.
     """
     files = [_File(path, parse_bids_entities(path)) for path in _walk(root)]
     by_subject: defaultdict[str | None, list[_File]] = defaultdict(list)
     for file in files:
         by_subject[file.entities.get("sub")].append(file)
     runs: list[Run] = []
-    for bold in _recordings(root, files, space, tell):
-        first, recording = bold[0], bold[0].recording
+    for group in _recordings(root, files, space, tell):
+        recording = group[0].recording
         own = by_subject[recording["sub"]] + by_subject[None]  # what may apply to it
-        tr_s = _tr_s(first, own)
-        confounds = _nearest(
-            first, [f for f in own if f.entities.get("desc") == "confounds" and f.path.suffix == ".tsv"]
-        )
-        for story, onset_s, audio, duration_s in _hearings(root, first, own):
-            runs.append(
-                Run(
-                    subject=f"sub-{recording['sub']}",
-                    story=story,
-                    repeat=1,
-                    bold=tuple(file.path for file in bold),
-                    audio=audio,
-                    tr_s=tr_s,
-                    onset_s=onset_s,
-                    confounds=confounds,
-                    space=first.space,
-                    duration_s=duration_s,
-                )
-            )
+        try:
+            runs += _runs(root, group, own)
+        except DataError as error:
+            refuse(_stem(recording), error)
     return numbered(runs)
+
+
+def _runs(root: Path, group: list[_File], own: Sequence[_File]) -> list[Run]:
+    """One run for each hearing in a recording. own: the files that may apply to it."""
+    bold = _paired(group)
+    first = bold[0]
+    tr_s = _tr_s(first, own)
+    confounds = _nearest(
+        first, [f for f in own if f.entities.get("desc") == "confounds" and f.path.suffix == ".tsv"]
+    )
+    return [
+        Run(
+            subject=f"sub-{first.recording['sub']}",
+            story=story,
+            repeat=1,
+            bold=tuple(file.path for file in bold),
+            audio=audio,
+            tr_s=tr_s,
+            onset_s=onset_s,
+            confounds=confounds,
+            space=first.space,
+            duration_s=duration_s,
+        )
+        for story, onset_s, audio, duration_s in _hearings(root, first, own)
+    ]
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -107,8 +125,8 @@ def _walk(root: Path) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def _recordings(root: Path, files: Sequence[_File], space: str | None, tell: Tell) -> list[tuple[_File, ...]]:
-    """Each recording's files: one volume or CIFTI file, or left and right."""
+def _recordings(root: Path, files: Sequence[_File], space: str | None, tell: Tell) -> list[list[_File]]:
+    """Each recording's files in one space, in order."""
     kinds = (*VOLUMES, SURFACE, DTSERIES)
     found = [f for f in files if f.entities["suffix"] == "bold" and f.entities.get("ext") in kinds]
     found = [f for f in found if "sub" in f.entities and f.entities.get("desc", "preproc") == "preproc"]
@@ -128,7 +146,7 @@ def _recordings(root: Path, files: Sequence[_File], space: str | None, tell: Tel
     if absent:
         tell(f"{absent} of {len(chosen)} recordings left out: they are not in space {space}")
     chosen = {key: group for key, group in chosen.items() if group}
-    return [_paired(group) for _, group in sorted(chosen.items(), key=lambda item: _order(dict(item[0])))]
+    return [group for _, group in sorted(chosen.items(), key=lambda item: _order(dict(item[0])))]
 
 
 def _processed(group: list[_File]) -> list[_File]:
@@ -139,6 +157,7 @@ def _processed(group: list[_File]) -> list[_File]:
 
 
 def _paired(group: list[_File]) -> tuple[_File, ...]:
+    """One volume or CIFTI file, or left and right."""
     if any(file.entities["ext"] != SURFACE for file in group):
         if len(group) > 1:
             raise DataError(f"{group[0].path}: also at {group[1].path}", "keep one of the two")
@@ -155,6 +174,10 @@ def _paired(group: list[_File]) -> tuple[_File, ...]:
             wanted = given.name.replace(f"hemi-{other}", f"hemi-{side}")
             raise DataError(f"{given}: has no partner {wanted}", "put both hemispheres there")
     return (sides["L"], sides["R"])
+
+
+def _stem(recording: Mapping[str, str]) -> str:
+    return "_".join(f"{key}-{value}" for key, value in recording.items())
 
 
 def _order(recording: Mapping[str, str]) -> tuple[object, ...]:
@@ -213,12 +236,15 @@ def _hearings(
     """(story, onset in seconds, sound, duration in seconds if given) of each hearing in a recording."""
     path = _nearest(bold, [f for f in files if f.entities["suffix"] == "events" and f.path.suffix == ".tsv"])
     if path is None:
-        stem = "_".join(f"{key}-{value}" for key, value in bold.recording.items())
+        stem = _stem(bold.recording)
         raise DataError(
             f"{bold.path}: no events file says which story was heard",
             f"write {stem}_events.tsv with the columns onset, duration and stim_file",
         )
-    events = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"])
+    try:
+        events = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"])
+    except (OSError, ValueError):  # pandas' own, also of text that is none
+        raise DataError(f"{path}: is no table of events", "write onset, duration and stim_file") from None
     column = next((name for name in ("stim_file", "trial_type") if name in events), None)
     if column is None or "onset" not in events:
         has = ", ".join(events.columns)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wav2bold.datasets.bold import header_tr_s
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, UserError
 from wav2bold.pages.words import some
 
 TR_TOLERANCE_S = 1e-3
@@ -12,9 +12,17 @@ TR_TOLERANCE_S = 1e-3
 Tell = Callable[[str], None]
 """Called with a sentence for every kind of recording that a layout leaves out on purpose."""
 
+Refuse = Callable[[str, UserError], None]
+"""Called with the name of a recording that can't be used, and why; what it doesn't raise goes on without."""
+
 
 def unheard(sentence: str) -> None:
     """For whoever doesn't ask what was left out."""
+
+
+def stop(_: str, error: UserError) -> None:
+    """For whoever wants all recordings or none: the first that can't be used ends everything."""
+    raise error
 
 
 def space_of(entities: Mapping[str, str]) -> str:

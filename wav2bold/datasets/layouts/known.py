@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wav2bold.datasets.layouts import bids, lebel, manifest, narratives
-from wav2bold.datasets.layouts.choosing import Tell
+from wav2bold.datasets.layouts.choosing import Refuse, Tell, stop
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 from wav2bold.options import nearest
@@ -13,11 +13,14 @@ from wav2bold.options import nearest
 
 @dataclass(frozen=True)
 class Layout:
-    """matches: whether a source bears its marks.  find_runs: its runs (source, space or None, tell)."""
+    """One way in which recordings are kept.
+
+    matches: whether a source bears its marks.  find_runs: its runs (source, space or None, tell, refuse).
+    """
 
     name: str
     matches: Callable[[Path], bool]
-    find_runs: Callable[[Path, str | None, Tell], list[Run]]
+    find_runs: Callable[[Path, str | None, Tell, Refuse], list[Run]]
 
 
 LAYOUTS = (
@@ -37,14 +40,15 @@ class Found:
     left_out: tuple[str, ...]
 
 
-def find(source: Path, layout: str | None = None, space: str | None = None) -> Found:
+def find(source: Path, layout: str | None = None, space: str | None = None, refuse: Refuse = stop) -> Found:
     """Every recording of a source. layout: None takes the first whose marks it bears.
 
+    refuse: told of each recording that can't be used.
     Raises DataError if there is no such layout, the source is none, or as the layout does.
     """
     chosen = _named(layout) if layout else _recognised(source)
     left_out: list[str] = []
-    runs = chosen.find_runs(source, space, left_out.append)
+    runs = chosen.find_runs(source, space, left_out.append, refuse)
     return Found(chosen.name, tuple(runs), tuple(left_out))
 
 

@@ -16,7 +16,16 @@ matrix with volumes [10:-5] of what was heard, so its row 0 is volume 10, acquir
 
 from pathlib import Path
 
-from wav2bold.datasets.layouts.choosing import UNFETCHED, Tell, choose_space, is_fetched, left_out, unheard
+from wav2bold.datasets.layouts.choosing import (
+    UNFETCHED,
+    Refuse,
+    Tell,
+    choose_space,
+    is_fetched,
+    left_out,
+    stop,
+    unheard,
+)
 from wav2bold.datasets.matrices import shapes
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
@@ -34,11 +43,11 @@ def matches(source: Path) -> bool:
     return any((source / folder).is_dir() for folder in FOLDERS)
 
 
-def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> list[Run]:
+def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop) -> list[Run]:
     """Every recording, ordered by subject and story. Repeats of a story are runs of their own.
 
     space: there is none but `native`.
-    Raises DataError, naming the file, if nothing is found, a matrix or a sound is missing, or one is damaged.
+    Raises DataError if nothing is found. `refuse` is told where a matrix or a sound is missing, or damaged.
     """
     choose_space(root, [SPACE], space)
     paths = [path for folder in FOLDERS for path in sorted((root / folder).glob("*/*.hf5"))]
@@ -52,27 +61,34 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> lis
         raise DataError(f"{paths[0].parent.parent}: nothing there was fetched", "fetch some (`datalad get`)")
     runs: list[Run] = []
     for path in fetched:
-        audio = root / "stimuli" / f"{path.stem}.wav"
-        if not is_fetched(audio):
-            raise DataError(
-                f"{audio}: no such file, {path.parent.name} heard it", "fetch it (`datalad get stimuli`)"
-            )
-        runs += [
-            Run(
-                subject=path.parent.name,
-                story=path.stem,
-                repeat=1,
-                bold=(path,),
-                audio=audio,
-                tr_s=TR_S,
-                onset_s=ONSET_S,
-                confounds=None,
-                space=SPACE,
-                member=member,
-            )
-            for member in _members(path)
-        ]
+        try:
+            runs += _runs(path, root / "stimuli" / f"{path.stem}.wav")
+        except DataError as error:
+            refuse(f"{path.parent.name}/{path.stem}", error)
     return numbered(runs)
+
+
+def _runs(path: Path, audio: Path) -> list[Run]:
+    """One run for each repeat in a file."""
+    if not is_fetched(audio):
+        raise DataError(
+            f"{audio}: no such file, {path.parent.name} heard it", "fetch it (`datalad get stimuli`)"
+        )
+    return [
+        Run(
+            subject=path.parent.name,
+            story=path.stem,
+            repeat=1,
+            bold=(path,),
+            audio=audio,
+            tr_s=TR_S,
+            onset_s=ONSET_S,
+            confounds=None,
+            space=SPACE,
+            member=member,
+        )
+        for member in _members(path)
+    ]
 
 
 def _members(path: Path) -> list[str]:

@@ -25,7 +25,15 @@ from pathlib import Path
 from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
-from wav2bold.datasets.layouts.choosing import Tell, agreed_tr_s, choose_space, space_of, unheard
+from wav2bold.datasets.layouts.choosing import (
+    Refuse,
+    Tell,
+    agreed_tr_s,
+    choose_space,
+    space_of,
+    stop,
+    unheard,
+)
 from wav2bold.datasets.matrices import columns as matrix_columns
 from wav2bold.datasets.matrices import is_matrix
 from wav2bold.datasets.runs import Run, numbered
@@ -45,26 +53,35 @@ def matches(source: Path) -> bool:
     return source.suffix.lower() == ".tsv" and not source.is_dir()
 
 
-def find_runs(source: Path, space: str | None = None, tell: Tell = unheard) -> list[Run]:
+def find_runs(
+    source: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop
+) -> list[Run]:
     """The run of every line, in their order. space: which to take if the manifest has several.
 
-    Raises DataError with all mistakes of the file, each with its line.
+    Raises DataError with all mistakes of the file, each with its line. Another `refuse` than `stop` is told
+    of each line's, and the other lines are given.
     """
     lines = list(_lines(source))
-    mistakes: list[str] = []
+    mistakes: list[tuple[int, str]] = []
     first: dict[tuple[object, ...], int] = {}
     runs: list[Run] = []
     for number, values in lines:
         wrong: list[DataError] = []
         run = _run(source.parent, values, wrong)
-        mistakes += [f"line {number}: {error}" for error in wrong]
+        mistakes += [(number, str(error)) for error in wrong]
         if run is None:
             continue
         same = first.setdefault((run.subject, run.story, run.bold, run.member, run.onset_s), number)
         if same != number:
-            mistakes.append(f"line {number}: is the recording of line {same}; delete one of the two")
+            mistakes.append((number, f"is the recording of line {same}; delete one of the two"))
+            continue
         runs.append(run)
-    _refuse(source, mistakes)
+    if refuse is stop:
+        _refuse(source, [f"line {number}: {mistake}" for number, mistake in mistakes])
+    for number, mistake in mistakes:
+        refuse(f"line {number}", DataError(f"{source}: line {number}: {mistake}"))
+    if not runs and mistakes:
+        return []
     if not runs:
         raise DataError(f"{source}: names no recording", "write a line for each")
     space = choose_space(source, (run.space for run in runs), space)

@@ -31,12 +31,14 @@ from bids2table import parse_bids_entities
 
 from wav2bold.datasets.layouts.choosing import (
     UNFETCHED,
+    Refuse,
     Tell,
     agreed_tr_s,
     choose_space,
     is_fetched,
     left_out,
     space_of,
+    stop,
     unheard,
 )
 from wav2bold.datasets.runs import Run, numbered
@@ -68,15 +70,16 @@ def matches(source: Path) -> bool:
     return (source / PIPELINE).is_dir() and (source / EVENT_META).is_file()
 
 
-def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> list[Run]:
+def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop) -> list[Run]:
     """Every recording of a story, ordered by subject and task, the authors' exclusions left out.
 
     space: None takes fsaverage6, where it is.
-    Raises DataError, naming the file, if nothing is found, a partner, events or a sound is missing, or the
-    events are not those of event_meta.json.
+    Raises DataError if nothing is found. `refuse` is told, with the file, where a partner, events or a sound
+    is missing, or the events are not those of event_meta.json.
     """
     stories, excluded = _stories(root), _excluded(root)
     by_space = _recordings(root)
+    refused = False
     if space is None and USUAL_SPACE in by_space:
         space = USUAL_SPACE
     left: defaultdict[str, list[str]] = defaultdict(list)
@@ -89,10 +92,14 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard) -> lis
         elif not any(is_fetched(path) for path in recording.files):
             left[UNFETCHED].append(recording.stem)
         else:
-            runs += _runs(root, recording, stories[recording.task])
+            try:
+                runs += list(_runs(root, recording, stories[recording.task]))  # all of them or none
+            except DataError as error:
+                refuse(recording.stem, error)
+                refused = True
     for why, stems in left.items():
         tell(left_out(stems, why))
-    if not runs:
+    if not runs and not refused:
         raise DataError(f"{root / PIPELINE}: every recording is left out", "fetch some (`datalad get`)")
     return numbered(runs)
 
@@ -114,16 +121,21 @@ def _recordings(root: Path) -> dict[str, list[_Recording]]:
     for (space, stem), sides in files.items():
         entities = parse_bids_entities(next(iter(sides.values())))
         paths = tuple(sides[side] for side in ("L", "R", "") if side in sides)
-        if "" not in sides and len(paths) < 2:
-            other = "R" if "L" in sides else "L"
-            wanted = paths[0].name.replace(f"hemi-{'L' if other == 'R' else 'R'}", f"hemi-{other}")
-            raise DataError(f"{paths[0]}: has no partner {wanted}", "put both hemispheres there")
         found[space].append(_Recording(stem, f"sub-{entities['sub']}", entities.get("task", ""), paths))
     return found
 
 
+def _check_pair(files: tuple[Path, ...]) -> None:
+    """Raise DataError if a hemisphere is alone."""
+    side = parse_bids_entities(files[0]).get("hemi")
+    if side and len(files) < 2:
+        wanted = files[0].name.replace(f"hemi-{side}", f"hemi-{'R' if side == 'L' else 'L'}")
+        raise DataError(f"{files[0]}: has no partner {wanted}", "put both hemispheres there")
+
+
 def _runs(root: Path, recording: _Recording, stories: Stories) -> Iterator[Run]:
     """One run for each sound that was heard in a recording."""
+    _check_pair(recording.files)
     tr_s = agreed_tr_s(recording.files[0], TR_S, "the collection's is")
     space = space_of(parse_bids_entities(recording.files[0]))
     beside = root / recording.subject / "func" / f"{recording.stem}_events.tsv"
