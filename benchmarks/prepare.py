@@ -23,8 +23,8 @@ import psutil
 import soundfile
 from nilearn.maskers import NiftiMasker
 
-import wav2bold
 from wav2bold.cluster.connect import connected
+from wav2bold.datasets import prepare as step
 
 TR_S = 2.0
 CPUS = 2
@@ -33,6 +33,14 @@ LARGE, LARGE_RUNS = (50, 60, 40, 150), 8
 """A brain at 3 mm or so, 5 minutes: 120,000 voxels."""
 SMALL, FEW, MANY = (20, 20, 10, 100), 10, 300
 LOOK_EVERY_S = 0.2
+ALONE = f"""
+import sys
+from pathlib import Path
+from wav2bold.cluster.connect import connected
+from wav2bold.datasets.prepare import prepare
+with connected(cpus={CPUS}):
+    prepare(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
 
 
 def main() -> None:
@@ -89,7 +97,7 @@ def prepare(recordings: Path, folder: Path) -> float:
     """Seconds of one `prepare` into a new folder."""
     out = Path(tempfile.mkdtemp(dir=folder))
     begun = time.monotonic()
-    wav2bold.prepare(recordings, out / "shards")
+    step.prepare(recordings, out / "shards")
     seconds = time.monotonic() - begun
     shutil.rmtree(out)
     print(f"  prepare {recordings.name} {seconds:.1f} s", file=sys.stderr)
@@ -106,14 +114,13 @@ def cost_growth(sizes: dict[int, Path], folder: Path) -> float:
 def peak_bytes(recordings: Path, folder: Path) -> float:
     """Largest memory that a `prepare` and all its processes hold together."""
     out = Path(tempfile.mkdtemp(dir=folder))
-    code = f"import wav2bold; wav2bold.prepare({str(recordings)!r}, {str(out / 'shards')!r}, cpus={CPUS})"
-    process = psutil.Popen([sys.executable, "-c", code])
+    process = psutil.Popen([sys.executable, "-c", ALONE, str(recordings), str(out / "shards")])
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, held_bytes(process))
         time.sleep(LOOK_EVERY_S)
     if process.wait() != 0:
-        raise subprocess.CalledProcessError(process.returncode, code)
+        raise subprocess.CalledProcessError(process.returncode, ALONE)
     shutil.rmtree(out)
     print(f"  peak {recordings.name} {peak / 1e9:.2f} GB", file=sys.stderr)
     return peak

@@ -6,11 +6,12 @@ nothing heavy is imported before a step is taken and its study has been read.
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wav2bold.config import Cleaning, Configuration, Simulation, Study, Targets
-from wav2bold.errors import StudyError
+from wav2bold.errors import DataError, StudyError
 from wav2bold.options import check_file, check_folder, read_yaml, write_whole
 from wav2bold.places import AnyPlace, check_reachable, place
 from wav2bold.progress import Progress, silent
@@ -87,7 +88,12 @@ def prepare(
         prepared = step.prepare(
             recordings, out, cleaning, progress, targets, split, layout, space, strict=strict
         )
-    begin_study(recordings, out, prepared.card)
+    try:
+        begin_study(recordings, out, prepared.card)
+    except DataError as error:
+        if not prepared.failed:
+            raise
+        return replace(prepared, failed=(*prepared.failed, ("study.yaml", str(error))))
     return prepared
 
 

@@ -15,6 +15,7 @@ import soundfile
 from recordings import add_events, add_story, add_surfaces, add_volumes, noise, save_surface
 from stores import contents
 
+from wav2bold import steps
 from wav2bold.config import Cleaning
 from wav2bold.datasets.prepare import Prepared, prepare
 from wav2bold.datasets.shards import open_shards
@@ -319,6 +320,18 @@ def test_nothing_is_written_where_nothing_can_be_used(tmp_path: Path) -> None:
     ):
         prepare(root, tmp_path / "shards", PLAIN, strict=False)
     assert not (tmp_path / "shards").exists()
+
+
+def test_too_few_stories_for_a_study_hide_no_failure(tmp_path: Path) -> None:
+    root = tmp_path / "recordings"
+    for number in (1, 2, 3):
+        add_story(root, f"story{number}", seed=number)
+        good(root, "a", f"story{number}")
+    (root / "stimuli" / "story2.wav").write_text("hello")
+    done = steps.prepare(root, tmp_path / "shards", PLAIN)
+    assert [name for name, _ in done.failed] == ["story2", "study.yaml"]
+    assert "has 2 stories, a split needs 3" in done.failed[1][1]
+    assert [*open_shards(tmp_path / "shards").card.stories] == ["story1", "story3"]
 
 
 def test_surfaces_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
