@@ -66,6 +66,11 @@ def absolute(given: Place, folder: Path) -> Place:
     return folder / given.expanduser() if isinstance(given, Path) else given
 
 
+def beside(given: Place, name: str) -> Path:
+    """The file of this name beside a folder; for a URL, in the working folder."""
+    return (given.resolve().parent if isinstance(given, Path) else Path.cwd()) / name
+
+
 def within(file: Place, folder: Place) -> str:
     """How the name of a file goes on from that of a folder above it."""
     return str(file).removeprefix(str(folder)).lstrip("/")

@@ -1,6 +1,6 @@
 """What recordings must agree on before they can share shards, and what about them is odd."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -66,9 +66,10 @@ def sounds(runs: Sequence[Run]) -> dict[str, Path]:
 
 def other_grids(runs: Sequence[Run], scans: Sequence[RunScan]) -> Iterator[Disagreement]:
     """Recordings on another grid than most of their subject's."""
-    lie = [(scan.grid, scan.candidates) for scan in scans]
-    for subject in dict.fromkeys(run.subject for run in runs):
-        own = [(run, grid) for run, grid in zip(runs, lie, strict=True) if run.subject == subject]
+    lie: defaultdict[str, list[tuple[Run, tuple[str, int]]]] = defaultdict(list)
+    for run, scan in zip(runs, scans, strict=True):
+        lie[run.subject].append((run, (scan.grid, scan.candidates)))
+    for subject, own in lie.items():
         usual = Counter(grid for _, grid in own).most_common(1)[0][0]
         other = next(run for run, grid in own if grid == usual)
         for run, grid in own:

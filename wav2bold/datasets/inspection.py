@@ -17,7 +17,7 @@ import pandas as pd
 from wav2bold.datasets.facts import Facts, StoryFacts, SubjectFacts
 from wav2bold.datasets.oddities import unlike
 from wav2bold.datasets.shards import Shards
-from wav2bold.places import Place
+from wav2bold.places import Place, beside
 
 AT_ONCE = 8
 """Tables read side by side: where they are far away, reading is waiting."""
@@ -50,7 +50,7 @@ def inspect(shards: Shards) -> Facts:
 
 def quality_path(shards: Place) -> Path:
     """Where the quality page of some shards goes by default: beside them; for a URL, here."""
-    return (shards.resolve().parent if isinstance(shards, Path) else Path.cwd()) / "quality.html"
+    return beside(shards, "quality.html")
 
 
 def mean_of(table: pd.DataFrame, column: str) -> float | None:

@@ -1,5 +1,6 @@
 """Measure subjects' noise ceilings on shards: the jobs, and what their results say."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2bold.datasets.jobs import others_job, repeats_job
+from wav2bold.datasets.runs import Run
 from wav2bold.datasets.sources import OTHERS, REPEATS, Sources
 from wav2bold.datasets.tables import from_others
 from wav2bold.datasets.targets import target_ids
@@ -27,10 +29,12 @@ def measuring_jobs(
     """
     runs = scanned.runs
     if told.way == REPEATS:
-        own = {subject: [run for run in runs if run.subject == subject] for subject in subjects}
+        own: defaultdict[str, list[Run]] = defaultdict(list)
+        for run in runs:
+            own[run.subject].append(run)
         return [
-            (subject, partial(repeats_job, shards, heard, told.stories, scanned.seconds))
-            for subject, heard in own.items()
+            (subject, partial(repeats_job, shards, own[subject], told.stories, scanned.seconds))
+            for subject in subjects
         ]
     if told.way == OTHERS:
         # equal numbers are one object: sent once a task, and not once a person

@@ -7,7 +7,7 @@ from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.datasets.splits import default_split
 from wav2bold.errors import DataError
-from wav2bold.places import Place
+from wav2bold.places import Place, beside
 
 HEADING = """\
 A study: which data and encoder, which stories train, choose and test, and what a sweep varies.
@@ -24,7 +24,7 @@ def recommended(recordings: Path) -> Study | None:
 
 def study_path(shards: Place) -> Path:
     """Where the study file of some shards is looked for and begun: beside them; for a URL, here."""
-    return (shards.resolve().parent if isinstance(shards, Path) else Path.cwd()) / "study.yaml"
+    return beside(shards, "study.yaml")
 
 
 def study_for(recordings: Path, shards: Place) -> Study | None:

@@ -1,5 +1,6 @@
 """The files that must be in a folder of shards: what each is made from, and the job that writes it."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -104,10 +105,12 @@ def tables_wanted(
     kept: (candidates,) bool for each subject, those of its targets.
     ceilings: of every target that varies, kept or not, by `way`; None where there are none.
     """
+    heard: defaultdict[str, list[tuple[Run, int]]] = defaultdict(list)
+    for run, size in zip(scanned.runs, scanned.sizes, strict=True):
+        heard[run.subject].append((run, size))
     wanted = []
     for subject, measured in ceilings.items():
-        own = [(run, size) for run, size in zip(scanned.runs, scanned.sizes, strict=True)]
-        own = [(run, size) for run, size in own if run.subject == subject]
+        own = heard[subject]
         keep, best = kept[subject], measured
         if best is not None:
             every = target_ids(scanned.varying[subject], scanned.regions)
