@@ -7,9 +7,7 @@ recording alone takes is subtracted from both.
 prepare_memory_growth: the same two sizes, peak memory of the command and all its processes (PSS).
 """
 
-import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import psutil
 import soundfile
+from _figures import show
 from nilearn.maskers import NiftiMasker
 
 from wav2bold.cluster.connect import connected
@@ -51,10 +50,10 @@ def main() -> None:
         with connected(cpus=CPUS):
             prepare(large, folder)  # Ray's workers have loaded what they need
             ratios = [loop(large, folder) / prepare(large, folder) for _ in range(REPEATS)]
-            show("prepare_speedup", ratios)
-            show("prepare_cost_growth", [cost_growth(sizes, folder) for _ in range(REPEATS)])
+            show("prepare_speedup", ratios, "x")
+            show("prepare_cost_growth", [cost_growth(sizes, folder) for _ in range(REPEATS)], "x")
         peaks = [peak_bytes(sizes[MANY], folder) / peak_bytes(sizes[FEW], folder) for _ in range(3)]
-        show("prepare_memory_growth", peaks)
+        show("prepare_memory_growth", peaks, "x")
 
 
 def make(root: Path, shape: Sequence[int], runs: int) -> Path:
@@ -135,17 +134,6 @@ def held_bytes(process: psutil.Process) -> float:
         except psutil.Error:
             continue  # it has ended
     return held
-
-
-def show(name: str, values: Sequence[float]) -> None:
-    figure = {
-        "figure": name,
-        "value": round(statistics.median(values), 3),
-        "unit": "x",
-        "n": len(values),
-        "spread": round(max(values) - min(values), 3),
-    }
-    print(json.dumps(figure), flush=True)
 
 
 if __name__ == "__main__":

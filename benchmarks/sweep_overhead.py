@@ -5,12 +5,12 @@ engine as a real sweep, MLflow included. The time from the end of the first to t
 less what the trials themselves took, divided by their number, is the overhead.
 """
 
-import json
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from _figures import show
 
 from wav2bold import steps
 from wav2bold.cluster.connect import connected
@@ -34,14 +34,7 @@ def main() -> None:
         overheads = [measured(study, repeat) for repeat in range(REPEATS + 1)][
             1:
         ]  # the first fills the store
-    figure = {
-        "figure": "sweep_overhead_per_trial_s",
-        "value": round(statistics.median(overheads), 3),
-        "unit": "s",
-        "n": REPEATS,
-        "spread": round(max(overheads) - min(overheads), 3),
-    }
-    print(json.dumps(figure))
+    show("sweep_overhead_per_trial_s", overheads, "s")
 
 
 def measured(study: Study, repeat: int) -> float:
