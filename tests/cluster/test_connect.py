@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wav2bold.cluster.connect import connect
+from wav2bold.cluster import connect as door
+from wav2bold.cluster.connect import connect, disconnect
 from wav2bold.errors import ClusterError
 
 # Each test drives a Python of its own: the tests of other rooms share a Ray in this one.
@@ -152,6 +153,20 @@ def test_an_error_inside_still_ends_ray(tmp_path: Path) -> None:
         tmp_path,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_ray_says_of_tasks_that_end_with_it_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it says anything is a matter of milliseconds: here it does each time."""
+    said: list[int] = []
+    monkeypatch.setattr(
+        door.ray, "shutdown", lambda: said.append(os.write(2, b"Failed to push error to driver for task\n"))
+    )
+    disconnect()
+    os.write(2, b"afterwards\n")
+    assert said
+    assert capfd.readouterr().err == "afterwards\n"
 
 
 def test_a_python_whose_path_has_a_space_can_start_workers(tmp_path: Path) -> None:

@@ -95,9 +95,24 @@ def disconnect() -> None:
         return
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        ray.shutdown()
+        with _standard_error_closed():
+            ray.shutdown()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _standard_error_closed() -> Iterator[None]:
+    """Ray's own libraries write there, past Python, of each task that ends with Ray itself."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def resources() -> Resources:
