@@ -32,9 +32,9 @@ class Watched(Shards):
 
     read: list[str] = field(default_factory=list)
 
-    def targets(self, subject: str) -> object:
+    def target_table(self, subject: str, columns: object = None) -> object:
         self.read.append("targets")
-        return super().targets(subject)
+        return super().target_table(subject, columns)
 
     def repeat(self, subject: str, story: str, place: int) -> object:
         self.read.append("recordings")

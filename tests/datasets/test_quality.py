@@ -132,7 +132,7 @@ def test_odd_recordings_are_drawn_before_others(tmp_path: Path) -> None:
 def test_group_mean_is_over_those_who_have_the_target(tmp_path: Path) -> None:
     shards = crowd(tmp_path / "s", 40, 1, widths={3: 10}, tsnr=True, recorded=False)
     names = list(shards.card.subjects)
-    mean = group_mean(shards.targets, names, ["ceiling", "tsnr"]).set_index(["hemisphere", "vertex"])
+    mean = group_mean(shards.target_table, names, ["ceiling", "tsnr"]).set_index(["hemisphere", "vertex"])
     tables = [shards.targets(name).set_index(["hemisphere", "vertex"]) for name in names]
     assert len(mean) == 20
     for place, row in mean.iterrows():

@@ -30,7 +30,7 @@ def maps(shards: Shards, facts: Facts, shown: Sequence[Shown]) -> dict[str, Any]
     if columns and all(can_map(table, facts.space) for table in own.values()):
         if many:
             everyone = [one.name for one in facts.subjects]
-            tables[f"Mean of {len(everyone)}"] = group_mean(shards.targets, everyone, columns)
+            tables[f"Mean of {len(everyone)}"] = group_mean(shards.target_table, everyone, columns)
         tables |= {name: own[name] for name in mapped_subjects(facts, shown)}
     elif columns:
         lacking.append(no_brain(own[shown[0].name], facts.space))
