@@ -13,10 +13,12 @@ from wav2bold.datasets.quality import render
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.standouts import best_targets, group_mean, shown_runs, shown_subjects
 from wav2bold.errors import DataError
+from wav2bold.pages.painter import Painter
 
 
 def page_of(shards: Shards) -> tuple[str, Parsed]:
-    html = render(shards, inspect(shards))
+    with Painter() as painter:
+        html = render(shards, inspect(shards), painter)
     return html, Parsed(html)
 
 
@@ -117,8 +119,9 @@ def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     shards = crowd(tmp_path / "s", 1, 2)
     facts = inspect(shards)
     (shards.root / "bold" / "subject=sub-1" / "story=story2" / "run-1.parquet").unlink()
-    with pytest.raises(DataError, match=r"run-1.parquet: missing; run `wav2bold prepare` again"):
-        render(shards, facts)
+    said = r"run-1.parquet: missing; run `wav2bold prepare` again"
+    with Painter() as painter, pytest.raises(DataError, match=said):
+        render(shards, facts, painter)
 
 
 def test_odd_recordings_are_drawn_before_others(tmp_path: Path) -> None:

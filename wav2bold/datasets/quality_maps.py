@@ -1,7 +1,9 @@
 """The quality page's maps of the brain, and why there are none."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,19 @@ from numpy.typing import NDArray
 from wav2bold.datasets.facts import Facts
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.standouts import MOST_SHOWN, Shown, group_mean, mapped_subjects
-from wav2bold.pages.brains import Scale, amount_scale, can_map, how_seen, no_brain, score_scale, shown_map
+from wav2bold.pages.brains import Scale, amount_scale, as_shown, can_map, how_seen, no_brain, score_scale
+from wav2bold.pages.painter import Painter
 
 MEASURES = {"ceiling": "Noise ceiling", "tsnr": "tSNR"}
 
 
-def maps(shards: Shards, facts: Facts, shown: Sequence[Shown]) -> dict[str, Any]:
-    """Ceiling and tSNR on the brain: of every subject, or of all together if they are many."""
+def begin_maps(
+    shards: Shards, facts: Facts, shown: Sequence[Shown], painter: Painter
+) -> Callable[[], dict[str, Any]]:
+    """Ceiling and tSNR on the brain: of every subject, or of all together if they are many.
+
+    The painter draws them meanwhile; calling what this gives waits for them.
+    """
     many = len(facts.subjects) > MOST_SHOWN
     tables: dict[str, pd.DataFrame] = {}
     columns = [
@@ -34,25 +42,41 @@ def maps(shards: Shards, facts: Facts, shown: Sequence[Shown]) -> dict[str, Any]
         tables |= {name: own[name] for name in mapped_subjects(facts, shown)}
     elif columns:
         lacking.append(no_brain(own[shown[0].name], facts.space))
-    people, scales = [], []
+    rows, scales = [], []
     for column in columns if tables else ():
         values = {name: table[column].to_numpy(np.float64) for name, table in tables.items()}
         scale = (score_scale if column == "ceiling" else amount_scale)(*values.values())
-        people.append({"name": MEASURES[column], "maps": _row(tables, values, scale, MEASURES[column])})
+        rows.append((MEASURES[column], _begin_row(tables, values, scale, MEASURES[column], painter)))
         scales.append(scale.legend("0", f"{scale.high:.{2 if scale.high < 10 else 0}f}", MEASURES[column]))
     glass = any("vertex" not in table for table in tables.values())
     seen = how_seen(facts.space, glass) if tables else ""
-    return {"people": people, "scales": scales, "glass": glass, "caption": seen, "lacking": " ".join(lacking)}
+
+    def finish() -> dict[str, Any]:
+        people = [{"name": name, "maps": [one() for one in row]} for name, row in rows]
+        return {
+            "people": people,
+            "scales": scales,
+            "glass": glass,
+            "caption": seen,
+            "lacking": " ".join(lacking),
+        }
+
+    return finish
 
 
-def _row(
-    tables: dict[str, pd.DataFrame], values: dict[str, NDArray[np.float64]], scale: Scale, label: str
-) -> list[dict[str, Any]]:
-    """One measure's map of each subject."""
-    return [
-        shown_map(table, values[name], scale, name, f"{label} of {name}, mean {np.nanmean(values[name]):.3g}")
-        for name, table in tables.items()
-    ]
+def _begin_row(
+    tables: dict[str, pd.DataFrame],
+    values: dict[str, NDArray[np.float64]],
+    scale: Scale,
+    label: str,
+    painter: Painter,
+) -> list[Callable[[], dict[str, Any]]]:
+    """One measure's map of each subject, when it is asked for."""
+
+    def one(name: str, png: Future[bytes]) -> dict[str, Any]:
+        return as_shown(png.result(), name, f"{label} of {name}, mean {np.nanmean(values[name]):.3g}")
+
+    return [partial(one, name, painter.draw(table, values[name], scale)) for name, table in tables.items()]
 
 
 def _absent(facts: Facts) -> dict[str, str]:
