@@ -109,10 +109,29 @@ def test_what_is_absent_is_said(many_page: tuple[str, Parsed], tmp_path: Path) -
     table.to_parquet(bare.root / "targets" / "subject=sub-1.parquet")
     html, page = page_of(bare)
     assert "No target has a noise ceiling" in page.text
+    assert "No story was heard twice, neither by one person nor by two." in page.text
     assert not any(tag == "img" for tag, _ in page.elements)
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", html), re.IGNORECASE)
     native = crowd(tmp_path / "t", 1, 2, space="T1w")
     assert "no brain at hand on which targets of the space T1w" in page_of(native)[1].text
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ({(0, 1): [60, 60]}, "Somebody heard story2 more than once, but that was not used, or told none"),
+        ({}, "Nobody heard a story twice, and no two people who heard the same one could be compared"),
+        ({(0, 0): [], (1, 1): []}, "No story was heard twice, neither by one person nor by two"),
+    ],
+)
+def test_why_there_is_no_ceiling_is_no_more_than_the_shards_tell(
+    lengths: dict[tuple[int, int], list[int]], said: str, tmp_path: Path
+) -> None:
+    shards = crowd(tmp_path / "s", 2, 2, lengths=lengths, space="T1w")
+    for subject in shards.card.subjects:
+        table = shards.targets(subject).assign(ceiling=np.float32("nan"))
+        table.to_parquet(shards.root / "targets" / f"subject={subject}.parquet")
+    assert said in page_of(shards)[1].text
 
 
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:

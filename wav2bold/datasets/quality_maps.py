@@ -15,6 +15,7 @@ from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.standouts import MOST_SHOWN, Shown, group_mean, mapped_subjects
 from wav2bold.pages.brains import Scale, amount_scale, as_shown, can_map, how_seen, no_brain, score_scale
 from wav2bold.pages.painter import Painter
+from wav2bold.pages.words import some
 
 MEASURES = {"ceiling": "Noise ceiling", "tsnr": "tSNR"}
 
@@ -83,8 +84,27 @@ def _absent(facts: Facts) -> dict[str, str]:
     """Why there is no map of something."""
     told = any(one.tsnr is not None for one in facts.subjects)
     return {
-        "ceiling": "No target has a noise ceiling, so there is no map of it: no story was recorded twice.",
+        "ceiling": f"No target has a noise ceiling, so there is no map of it. {_no_ceiling(facts)}",
         "tsnr": "No target has a tSNR."
         if told
         else "These shards don't say the tSNR of their targets, so there is no map of it.",
     }
+
+
+def _no_ceiling(facts: Facts) -> str:
+    """What of the recordings tells no ceiling, as far as the shards say (datasets/sources.py decides)."""
+    repeated = [
+        story.name
+        for story in facts.stories
+        if any(len(one.volumes.get(story.name, ())) > 1 for one in facts.subjects)
+    ]
+    held = "Stories that the study tests on take no part unless targets.ceiling_from_test is true."
+    if repeated:
+        return f"Somebody heard {some(repeated)} more than once, but that was not used, or told none. {held}"
+    if any(story.subjects > 1 for story in facts.stories):
+        return (
+            "Nobody heard a story twice, and no two people who heard the same one could be compared: that "
+            "takes a space that means the same in both, one grid, volumes at the same times in the story, "
+            "and a story that the study trains on, or any if targets.ceiling_from_test is true."
+        )
+    return "No story was heard twice, neither by one person nor by two."

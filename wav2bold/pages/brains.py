@@ -64,10 +64,8 @@ def can_map(targets: pd.DataFrame, space: str) -> bool:
 
 
 def load() -> None:
-    """Import and read what surfaces are drawn with; the first map would."""
+    """Import what maps are drawn with; the first map would."""
     from nilearn import plotting  # noqa: F401
-
-    _outer_sides()
 
 
 def score_scale(*scores: NDArray[np.float64]) -> Scale:
