@@ -10,6 +10,7 @@ from parsed import Parsed
 
 from wav2bold.datasets.inspection import inspect
 from wav2bold.datasets.quality import render
+from wav2bold.datasets.quality_charts import staggered
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.standouts import best_targets, group_mean, shown_runs, shown_subjects
 from wav2bold.errors import DataError
@@ -162,6 +163,14 @@ def test_group_mean_is_over_those_who_have_the_target(tmp_path: Path) -> None:
         assert len(there) == (40 if place[1] < 205 else 39)
         for column in ("ceiling", "tsnr"):
             assert row[column] == pytest.approx(np.mean([one[column] for one in there]), rel=1e-6)
+
+
+def test_labels_that_would_run_into_one_before_them_stand_lower() -> None:
+    labels = ["story1\n40 volumes", "story2\n200 volumes", "story3\n200 volumes", "end"]
+    assert staggered(labels, [10.0, 60.0, 160.0, 170.0]) == [
+        labels[0], "\n\n" + labels[1], labels[2], "\n" + labels[3]
+    ]  # fmt: skip
+    assert staggered(["a", "b", "c"], [0.0, 1.0, 2.0]) == ["a", "\nb", "\n\nc"]
 
 
 def test_best_targets_are_those_of_the_highest_ceiling(few: Shards) -> None:

@@ -1,23 +1,33 @@
 """The quality page's maps of the brain, and why there are none."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from wav2bold.datasets.facts import Facts
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.standouts import MOST_SHOWN, Shown, group_mean, mapped_subjects
-from wav2bold.pages.brains import Scale, amount_scale, as_shown, can_map, how_seen, no_brain, score_scale
+from wav2bold.pages.brains import amount_scale, as_shown, can_map, how_seen, no_brain, score_scale
 from wav2bold.pages.painter import Painter
 from wav2bold.pages.words import some
 
 MEASURES = {"ceiling": "Noise ceiling", "tsnr": "tSNR"}
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A map that is being drawn.  alt: what is to be seen, for those who don't see it."""
+
+    png: Future[bytes]
+    alt: str
+
+    def shown(self, title: str) -> dict[str, Any]:
+        return as_shown(self.png.result(), title, self.alt)
 
 
 def begin_maps(
@@ -43,19 +53,26 @@ def begin_maps(
         tables |= {name: own[name] for name in mapped_subjects(facts, shown)}
     elif columns:
         lacking.append(no_brain(own[shown[0].name], facts.space))
-    rows, scales = [], []
+    drawn: dict[str, dict[str, _Begun]] = {}
+    scales = []
     for column in columns if tables else ():
         values = {name: table[column].to_numpy(np.float64) for name, table in tables.items()}
         scale = (score_scale if column == "ceiling" else amount_scale)(*values.values())
-        rows.append((MEASURES[column], _begin_row(tables, values, scale, MEASURES[column], painter)))
-        scales.append(scale.legend("0", f"{scale.high:.{2 if scale.high < 10 else 0}f}", MEASURES[column]))
+        label = MEASURES[column]
+        drawn[label] = {
+            name: _Begun(
+                painter.draw(table, values[name], scale),
+                f"{label} of {name}, mean {np.nanmean(values[name]):.3g}",
+            )
+            for name, table in tables.items()
+        }
+        scales.append(scale.legend("0", f"{scale.high:.{2 if scale.high < 10 else 0}f}", label))
     glass = any("vertex" not in table for table in tables.values())
     seen = how_seen(facts.space, glass) if tables else ""
 
     def finish() -> dict[str, Any]:
-        people = [{"name": name, "maps": [one() for one in row]} for name, row in rows]
         return {
-            "people": people,
+            "people": _rows(drawn),
             "scales": scales,
             "glass": glass,
             "caption": seen,
@@ -65,19 +82,15 @@ def begin_maps(
     return finish
 
 
-def _begin_row(
-    tables: dict[str, pd.DataFrame],
-    values: dict[str, NDArray[np.float64]],
-    scale: Scale,
-    label: str,
-    painter: Painter,
-) -> list[Callable[[], dict[str, Any]]]:
-    """One measure's map of each subject, when it is asked for."""
-
-    def one(name: str, png: Future[bytes]) -> dict[str, Any]:
-        return as_shown(png.result(), name, f"{label} of {name}, mean {np.nanmean(values[name]):.3g}")
-
-    return [partial(one, name, painter.draw(table, values[name], scale)) for name, table in tables.items()]
+def _rows(drawn: Mapping[str, Mapping[str, _Begun]]) -> list[dict[str, Any]]:
+    """A row for each measure, with a map for each subject; if that is one, a row of all its measures."""
+    names = list(next(iter(drawn.values()), ()))
+    if len(names) == 1:
+        return [{"name": names[0], "maps": [maps[names[0]].shown(label) for label, maps in drawn.items()]}]
+    return [
+        {"name": label, "maps": [one.shown(name) for name, one in maps.items()]}
+        for label, maps in drawn.items()
+    ]
 
 
 def _absent(facts: Facts) -> dict[str, str]:
