@@ -243,8 +243,8 @@ def inspect(
     """
     drawn = page and bool(out_file or not as_json)
     with steps.inspecting(shards, page=drawn) as (facts, write):
-        from wav2bold.datasets.inspection import quality_path
-        from wav2bold.datasets.listing import listing
+        from wav2bold.datasets.inspecting.inspection import quality_path
+        from wav2bold.datasets.inspecting.listing import listing
         from wav2bold.places import place
 
         if as_json:

@@ -18,7 +18,7 @@ from wav2bold.places import AnyPlace, check_reachable, place
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from wav2bold.datasets.facts import Facts
+    from wav2bold.datasets.inspecting.facts import Facts
     from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
@@ -128,7 +128,7 @@ def inspecting(shards: AnyPlace, *, page: bool) -> "Iterator[tuple[Facts, Callab
     with Painter() as painter:
         if page:
             painter.begin()
-        from wav2bold.datasets import inspection as step
+        from wav2bold.datasets.inspecting import inspection as step
         from wav2bold.datasets.shards import open_shards
 
         opened = open_shards(place(shards))
@@ -136,7 +136,7 @@ def inspecting(shards: AnyPlace, *, page: bool) -> "Iterator[tuple[Facts, Callab
 
         def write(out: Path, progress: Progress) -> None:
             check_file(out)
-            from wav2bold.datasets.quality import render
+            from wav2bold.datasets.inspecting.quality import render
 
             write_whole(out, render(opened, facts, painter, progress))
 

@@ -8,11 +8,11 @@ import pytest
 from crowds import FOLLOWS, TR_S, crowd
 from parsed import Parsed
 
-from wav2bold.datasets.inspection import inspect
-from wav2bold.datasets.quality import render
-from wav2bold.datasets.quality_charts import staggered
+from wav2bold.datasets.inspecting.charts import staggered
+from wav2bold.datasets.inspecting.inspection import inspect
+from wav2bold.datasets.inspecting.quality import render
+from wav2bold.datasets.inspecting.standouts import best_targets, group_mean, shown_runs, shown_subjects
 from wav2bold.datasets.shards import Shards
-from wav2bold.datasets.standouts import best_targets, group_mean, shown_runs, shown_subjects
 from wav2bold.errors import DataError
 from wav2bold.pages.painter import Painter
 

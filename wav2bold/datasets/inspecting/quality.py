@@ -12,13 +12,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from wav2bold.datasets import quality_charts as charts
-from wav2bold.datasets.facts import Facts
-from wav2bold.datasets.listing import cleaning_words, totals, volumes_words
-from wav2bold.datasets.quality_maps import begin_maps
-from wav2bold.datasets.shards import Shards
-from wav2bold.datasets.signals import change, clear_peak, envelope, lagged_correlation, zscored
-from wav2bold.datasets.standouts import (
+from wav2bold.datasets.inspecting import charts
+from wav2bold.datasets.inspecting.facts import Facts
+from wav2bold.datasets.inspecting.listing import cleaning_words, totals, volumes_words
+from wav2bold.datasets.inspecting.maps import begin_maps
+from wav2bold.datasets.inspecting.signals import change, clear_peak, envelope, lagged_correlation, zscored
+from wav2bold.datasets.inspecting.standouts import (
     MOST_SHOWN,
     Shown,
     best_targets,
@@ -26,6 +25,7 @@ from wav2bold.datasets.standouts import (
     shown_runs,
     shown_subjects,
 )
+from wav2bold.datasets.shards import Shards
 from wav2bold.pages.look import fill
 from wav2bold.pages.painter import Painter
 from wav2bold.pages.words import count, decimals, listed, simulated_note
@@ -53,7 +53,7 @@ def render(shards: Shards, facts: Facts, painter: Painter, progress: Progress = 
     progress("sound and BOLD", steps - 2, steps)
     heard = _heard(shards, facts, [one.name for one in shown])
     progress("page", steps - 1, steps)
-    template = files("wav2bold.datasets").joinpath("quality.html").read_text(encoding="utf-8")
+    template = files("wav2bold.datasets.inspecting").joinpath("quality.html").read_text(encoding="utf-8")
     few = len(facts.subjects) <= MOST_SHOWN
     page = fill(
         template,

@@ -14,8 +14,8 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 
-from wav2bold.datasets.facts import Facts, StoryFacts, SubjectFacts
-from wav2bold.datasets.oddities import unlike
+from wav2bold.datasets.inspecting.facts import Facts, StoryFacts, SubjectFacts
+from wav2bold.datasets.inspecting.oddities import unlike
 from wav2bold.datasets.shards import Shards
 from wav2bold.places import Place, beside
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from wav2bold.datasets.facts import Facts, SubjectFacts
+from wav2bold.datasets.inspecting.facts import Facts, SubjectFacts
 
 MOST_SHOWN = 4
 """Subjects whose recordings are drawn."""

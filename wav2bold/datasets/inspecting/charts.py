@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from wav2bold.datasets.signals import thinned, zscored
+from wav2bold.datasets.inspecting.signals import thinned, zscored
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 
 WIDE_IN = 7.2

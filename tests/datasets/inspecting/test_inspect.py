@@ -16,9 +16,9 @@ from stores import new_bucket
 
 import wav2bold
 from wav2bold.config import Cleaning
-from wav2bold.datasets.facts import Facts
-from wav2bold.datasets.inspection import inspect
-from wav2bold.datasets.listing import cleaning_words, listing
+from wav2bold.datasets.inspecting.facts import Facts
+from wav2bold.datasets.inspecting.inspection import inspect
+from wav2bold.datasets.inspecting.listing import cleaning_words, listing
 from wav2bold.datasets.shards import Shards, open_shards
 from wav2bold.errors import DataError
 from wav2bold.places import put_whole

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wav2bold.datasets.facts import Facts
+from wav2bold.datasets.inspecting.facts import Facts
+from wav2bold.datasets.inspecting.standouts import MOST_SHOWN, Shown, group_mean, mapped_subjects
 from wav2bold.datasets.shards import Shards
-from wav2bold.datasets.standouts import MOST_SHOWN, Shown, group_mean, mapped_subjects
 from wav2bold.pages.brains import amount_scale, as_shown, can_map, how_seen, no_brain, score_scale
 from wav2bold.pages.painter import Painter
 from wav2bold.pages.words import some
