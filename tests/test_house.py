@@ -45,6 +45,10 @@ def test_a_watch_that_sees_nothing_would_be_noticed(tmp_path: Path) -> None:
     assert loaded_by(["wav2bold.cluster.connect"], HEAVY, tmp_path) == ["ray"]
 
 
+def test_what_draws_brains_is_begun_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    assert loaded_by(["wav2bold.pages.painter"], [*HEAVY, "matplotlib", "numpy", "pandas"], tmp_path) == []
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_says_its_purpose_or_is_empty(name: str) -> None:
     path = ROOT / Path(*name.split("."))

@@ -241,20 +241,21 @@ def inspect(
     Subjects and stories with their volumes, targets and noise ceilings, and who is unlike the others.
     The page draws recordings as carpets, ceilings on the brain, and BOLD beside the sound.
     """
-    from wav2bold.datasets.inspection import quality_path
-    from wav2bold.datasets.listing import listing
-    from wav2bold.places import place
+    drawn = page and bool(out_file or not as_json)
+    with steps.inspecting(shards, page=drawn) as (facts, write):
+        from wav2bold.datasets.inspecting.inspection import quality_path
+        from wav2bold.datasets.inspecting.listing import listing
+        from wav2bold.places import place
 
-    facts = steps.inspect(shards)
-    if as_json:
-        typer.echo(facts.to_json())
-    else:
-        out.print(listing(facts, out.width))
-    if page and (out_file or not as_json):
-        path = out_file or quality_path(place(shards))
-        with watching("inspect") as progress:
-            steps.quality(facts, path, progress)
-        err.print(f"written: {path}", markup=False, soft_wrap=True)
+        if as_json:
+            typer.echo(facts.to_json())
+        else:
+            out.print(listing(facts, out.width))
+        if drawn:
+            path = out_file or quality_path(place(shards))
+            with watching("inspect") as progress:
+                write(path, progress)
+            err.print(f"written: {path}", markup=False, soft_wrap=True)
 
 
 @app.command()

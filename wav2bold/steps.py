@@ -5,7 +5,8 @@ nothing heavy is imported before a step is taken and its study has been read.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from wav2bold.places import AnyPlace, check_reachable, place
 from wav2bold.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from wav2bold.datasets.facts import Facts
+    from wav2bold.datasets.inspecting.facts import Facts
     from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
@@ -110,22 +111,36 @@ def inspect(shards: AnyPlace, out: AnyPath | None = None, progress: Progress = s
     """What the shards in a folder, or at a URL, hold; `out` gets the quality page."""
     if out is not None:
         check_file(Path(out))
-    from wav2bold.datasets import inspection as step
-    from wav2bold.datasets.shards import open_shards
-
-    facts = step.inspect(open_shards(place(shards)))
-    if out is not None:
-        quality(facts, out, progress)
+    with inspecting(shards, page=out is not None) as (facts, write):
+        if out is not None:
+            write(Path(out), progress)
     return facts
 
 
-def quality(facts: "Facts", out: AnyPath, progress: Progress = silent) -> None:
-    """Write the quality page of shards that were inspected."""
-    check_file(Path(out))
-    from wav2bold.datasets.quality import render
-    from wav2bold.datasets.shards import open_shards
+@contextmanager
+def inspecting(shards: AnyPlace, *, page: bool) -> "Iterator[tuple[Facts, Callable[[Path, Progress], None]]]":
+    """What the shards hold, and a function that writes the quality page.
 
-    write_whole(Path(out), render(open_shards(place(facts.shards)), facts, progress))
+    page: whether it will be written: what draws brains then gets ready while the facts are read.
+    """
+    from wav2bold.pages.painter import Painter
+
+    with Painter() as painter:
+        if page:
+            painter.begin()
+        from wav2bold.datasets.inspecting import inspection as step
+        from wav2bold.datasets.shards import open_shards
+
+        opened = open_shards(place(shards))
+        facts = step.inspect(opened)
+
+        def write(out: Path, progress: Progress) -> None:
+            check_file(out)
+            from wav2bold.datasets.inspecting.quality import render
+
+            write_whole(out, render(opened, facts, painter, progress))
+
+        yield facts, write
 
 
 def sweep(

@@ -5,6 +5,7 @@ import io
 import math
 import struct
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import matplotlib as mpl
@@ -18,6 +19,10 @@ from numpy.typing import NDArray
 MESH_VERTICES = 10_242
 """Of one hemisphere of fsaverage5. The finer meshes of fsaverage begin with the same vertices."""
 HEMISPHERES = {"L": "left", "R": "right"}
+OUTWARDS = {"left": -1.0, "right": 1.0}
+"""Where the outer side of a hemisphere looks, along x."""
+TURNED_AWAY = -0.25
+"""Cosine between a face's normal and the line of sight below which the rest of the brain hides it."""
 DPI = 180
 
 
@@ -39,6 +44,15 @@ class Scale:
         return {"css": self.css(), "low": low, "high": high, "name": name}
 
 
+@dataclass(frozen=True)
+class _Side:
+    """coordinates: (vertices, 3).  faces: (faces seen, 3) vertices.  shade: (vertices,) grey of each."""
+
+    coordinates: NDArray[np.float64]
+    faces: NDArray[np.int64]
+    shade: NDArray[np.float64]
+
+
 def can_map(targets: pd.DataFrame, space: str) -> bool:
     """Whether there is a brain to draw these targets on without a download."""
     surface = {"hemisphere", "vertex"} <= set(targets) and space.lower() in {
@@ -47,6 +61,11 @@ def can_map(targets: pd.DataFrame, space: str) -> bool:
         "fsaverage6",
     }
     return surface or ({"i", "x_mm", "y_mm", "z_mm"} <= set(targets) and space.lower().startswith("mni"))
+
+
+def load() -> None:
+    """Import what maps are drawn with; the first map would."""
+    from nilearn import plotting  # noqa: F401
 
 
 def score_scale(*scores: NDArray[np.float64]) -> Scale:
@@ -85,7 +104,11 @@ def shown_map(
     targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale, title: str, alt: str
 ) -> dict[str, Any]:
     """`brain_map` as `figures.html` shows it. alt: what is to be seen, for those who don't see it."""
-    png = brain_map(targets, values, scale)
+    return as_shown(brain_map(targets, values, scale), title, alt)
+
+
+def as_shown(png: bytes, title: str, alt: str) -> dict[str, Any]:
+    """The same of a map that was drawn before."""
     width, height = struct.unpack(">II", png[16:24])
     return {
         "title": title,
@@ -121,23 +144,19 @@ def no_brain(targets: pd.DataFrame, space: str) -> str:
 
 
 def _draw_surfaces(figure: Figure, targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> None:
-    from nilearn.datasets import load_fsaverage, load_fsaverage_data
     from nilearn.plotting import plot_surf_stat_map
+    from nilearn.surface import InMemoryMesh
 
-    mesh = load_fsaverage("fsaverage5")["inflated"].parts
-    folds = load_fsaverage_data(mesh="fsaverage5", data_type="curvature").data.parts
     for number, (letter, hemisphere) in enumerate(HEMISPHERES.items()):
         axes: Any = figure.add_axes((0.5 * number, 0, 0.5, 1), projection="3d")
         shown = ((targets["hemisphere"] == letter) & (targets["vertex"] < MESH_VERTICES)).to_numpy()
         texture = np.full(MESH_VERTICES, np.nan)
         texture[targets["vertex"].to_numpy()[shown]] = np.clip(values[shown], scale.low, scale.high)
-        # two even greys, as atlases print gyri and sulci; nilearn stretches them, so both ends are given
-        shade = np.where(folds[hemisphere] > 0, 0.2, 0.34)
-        shade[0], shade[1] = 0.0, 1.0
+        side = _outer_sides()[hemisphere]
         plot_surf_stat_map(
-            surf_mesh=mesh[hemisphere],
+            surf_mesh=InMemoryMesh(side.coordinates.copy(), side.faces),  # nilearn moves it
             stat_map=texture,
-            bg_map=shade,
+            bg_map=side.shade,
             hemi=hemisphere,
             view="lateral",
             engine="matplotlib",
@@ -152,6 +171,26 @@ def _draw_surfaces(figure: Figure, targets: pd.DataFrame, values: NDArray[np.flo
         )
         axes.set_box_aspect(None, zoom=1.5)
         axes.patch.set_alpha(0)
+
+
+@cache
+def _outer_sides() -> dict[str, _Side]:
+    """What can be seen of each hemisphere from its side. Reading it takes as long as drawing it."""
+    from nilearn.datasets import load_fsaverage, load_fsaverage_data
+
+    meshes = load_fsaverage("fsaverage5")["inflated"].parts
+    folds = load_fsaverage_data(mesh="fsaverage5", data_type="curvature").data.parts
+    sides = {}
+    for hemisphere in HEMISPHERES.values():
+        coordinates, faces = meshes[hemisphere].coordinates, meshes[hemisphere].faces
+        corners = coordinates[faces]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        facing = OUTWARDS[hemisphere] * normals[:, 0] / np.linalg.norm(normals, axis=1)
+        # two even greys, as atlases print gyri and sulci; nilearn stretches them, so both ends are given
+        shade = np.where(folds[hemisphere] > 0, 0.2, 0.34)
+        shade[0], shade[1] = 0.0, 1.0
+        sides[hemisphere] = _Side(coordinates, faces[facing > TURNED_AWAY], shade)
+    return sides
 
 
 def _draw_glass(figure: Figure, targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> None:

@@ -82,7 +82,7 @@ def legend(axes: Axes) -> None:
         list(once.values()),
         list(once),
         loc="outside upper left",
-        ncols=3,
+        ncols=2 if len(once) == 4 else 3,
         handlelength=1.2,
         columnspacing=1.2,
     )

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from wav2bold.datasets.facts import Facts, StoryFacts, SubjectFacts
+from wav2bold.datasets.inspecting.facts import Facts, StoryFacts, SubjectFacts
 from wav2bold.pages.words import count, decimals, duration
 
 MOST_COLUMNS = 8

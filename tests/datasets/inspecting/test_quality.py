@@ -8,15 +8,18 @@ import pytest
 from crowds import FOLLOWS, TR_S, crowd
 from parsed import Parsed
 
-from wav2bold.datasets.inspection import inspect
-from wav2bold.datasets.quality import render
+from wav2bold.datasets.inspecting.charts import staggered
+from wav2bold.datasets.inspecting.inspection import inspect
+from wav2bold.datasets.inspecting.quality import render
+from wav2bold.datasets.inspecting.standouts import best_targets, group_mean, shown_runs, shown_subjects
 from wav2bold.datasets.shards import Shards
-from wav2bold.datasets.standouts import best_targets, group_mean, shown_runs, shown_subjects
 from wav2bold.errors import DataError
+from wav2bold.pages.painter import Painter
 
 
 def page_of(shards: Shards) -> tuple[str, Parsed]:
-    html = render(shards, inspect(shards))
+    with Painter() as painter:
+        html = render(shards, inspect(shards), painter)
     return html, Parsed(html)
 
 
@@ -107,18 +110,38 @@ def test_what_is_absent_is_said(many_page: tuple[str, Parsed], tmp_path: Path) -
     table.to_parquet(bare.root / "targets" / "subject=sub-1.parquet")
     html, page = page_of(bare)
     assert "No target has a noise ceiling" in page.text
+    assert "No story was heard twice, neither by one person nor by two." in page.text
     assert not any(tag == "img" for tag, _ in page.elements)
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", html), re.IGNORECASE)
     native = crowd(tmp_path / "t", 1, 2, space="T1w")
     assert "no brain at hand on which targets of the space T1w" in page_of(native)[1].text
 
 
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ({(0, 1): [60, 60]}, "Somebody heard story2 more than once, but that was not used, or told none"),
+        ({}, "Nobody heard a story twice, and no two people who heard the same one could be compared"),
+        ({(0, 0): [], (1, 1): []}, "No story was heard twice, neither by one person nor by two"),
+    ],
+)
+def test_why_there_is_no_ceiling_is_no_more_than_the_shards_tell(
+    lengths: dict[tuple[int, int], list[int]], said: str, tmp_path: Path
+) -> None:
+    shards = crowd(tmp_path / "s", 2, 2, lengths=lengths, space="T1w")
+    for subject in shards.card.subjects:
+        table = shards.targets(subject).assign(ceiling=np.float32("nan"))
+        table.to_parquet(shards.root / "targets" / f"subject={subject}.parquet")
+    assert said in page_of(shards)[1].text
+
+
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     shards = crowd(tmp_path / "s", 1, 2)
     facts = inspect(shards)
     (shards.root / "bold" / "subject=sub-1" / "story=story2" / "run-1.parquet").unlink()
-    with pytest.raises(DataError, match=r"run-1.parquet: missing; run `wav2bold prepare` again"):
-        render(shards, facts)
+    said = r"run-1.parquet: missing; run `wav2bold prepare` again"
+    with Painter() as painter, pytest.raises(DataError, match=said):
+        render(shards, facts, painter)
 
 
 def test_odd_recordings_are_drawn_before_others(tmp_path: Path) -> None:
@@ -132,7 +155,7 @@ def test_odd_recordings_are_drawn_before_others(tmp_path: Path) -> None:
 def test_group_mean_is_over_those_who_have_the_target(tmp_path: Path) -> None:
     shards = crowd(tmp_path / "s", 40, 1, widths={3: 10}, tsnr=True, recorded=False)
     names = list(shards.card.subjects)
-    mean = group_mean(shards.targets, names, ["ceiling", "tsnr"]).set_index(["hemisphere", "vertex"])
+    mean = group_mean(shards.target_table, names, ["ceiling", "tsnr"]).set_index(["hemisphere", "vertex"])
     tables = [shards.targets(name).set_index(["hemisphere", "vertex"]) for name in names]
     assert len(mean) == 20
     for place, row in mean.iterrows():
@@ -140,6 +163,14 @@ def test_group_mean_is_over_those_who_have_the_target(tmp_path: Path) -> None:
         assert len(there) == (40 if place[1] < 205 else 39)
         for column in ("ceiling", "tsnr"):
             assert row[column] == pytest.approx(np.mean([one[column] for one in there]), rel=1e-6)
+
+
+def test_labels_that_would_run_into_one_before_them_stand_lower() -> None:
+    labels = ["story1\n40 volumes", "story2\n200 volumes", "story3\n200 volumes", "end"]
+    assert staggered(labels, [10.0, 60.0, 160.0, 170.0]) == [
+        labels[0], "\n\n" + labels[1], labels[2], "\n" + labels[3]
+    ]  # fmt: skip
+    assert staggered(["a", "b", "c"], [0.0, 1.0, 2.0]) == ["a", "\nb", "\n\nc"]
 
 
 def test_best_targets_are_those_of_the_highest_ceiling(few: Shards) -> None:

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, norm
 
-from wav2bold.datasets.signals import change, clear_peak, envelope, lagged_correlation, thinned, zscored
+from wav2bold.datasets.inspecting.signals import (
+    change,
+    clear_peak,
+    envelope,
+    lagged_correlation,
+    thinned,
+    zscored,
+)
 
 RATE_HZ = 16_000
 

@@ -4,7 +4,7 @@ However many subjects there are, it opens the recordings of a few and the tables
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,13 +12,12 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from wav2bold.datasets import quality_charts as charts
-from wav2bold.datasets.facts import Facts
-from wav2bold.datasets.listing import cleaning_words, totals, volumes_words
-from wav2bold.datasets.quality_maps import maps
-from wav2bold.datasets.shards import Shards
-from wav2bold.datasets.signals import change, clear_peak, envelope, lagged_correlation, zscored
-from wav2bold.datasets.standouts import (
+from wav2bold.datasets.inspecting import charts
+from wav2bold.datasets.inspecting.facts import Facts
+from wav2bold.datasets.inspecting.listing import cleaning_words, totals, volumes_words
+from wav2bold.datasets.inspecting.maps import begin_maps
+from wav2bold.datasets.inspecting.signals import change, clear_peak, envelope, lagged_correlation, zscored
+from wav2bold.datasets.inspecting.standouts import (
     MOST_SHOWN,
     Shown,
     best_targets,
@@ -26,7 +25,9 @@ from wav2bold.datasets.standouts import (
     shown_runs,
     shown_subjects,
 )
+from wav2bold.datasets.shards import Shards
 from wav2bold.pages.look import fill
+from wav2bold.pages.painter import Painter
 from wav2bold.pages.words import count, decimals, listed, simulated_note
 from wav2bold.progress import Progress, silent
 
@@ -39,20 +40,20 @@ MOST_LISTED = 60
 """Rows of a table of subjects, and lines of what is unlike the others."""
 
 
-def render(shards: Shards, facts: Facts, progress: Progress = silent) -> str:
+def render(shards: Shards, facts: Facts, painter: Painter, progress: Progress = silent) -> str:
     """The whole page. Raises DataError if a recording that is to be drawn is missing or damaged."""
     shown = shown_subjects(facts)
     steps = len(shown) + 3
+    progress("maps", 0, steps)
+    finish_maps = begin_maps(shards, facts, shown, painter)
     carpets = []
     for number, one in enumerate(shown):
-        progress(f"carpet of {one.name}", number, steps)
+        progress(f"carpet of {one.name}", number + 1, steps)
         carpets.append(_carpet(shards, facts, one, f"carpet-{number}"))
-    progress("sound and BOLD", steps - 3, steps)
+    progress("sound and BOLD", steps - 2, steps)
     heard = _heard(shards, facts, [one.name for one in shown])
-    progress("maps", steps - 2, steps)
-    drawn = maps(shards, facts, shown)
     progress("page", steps - 1, steps)
-    template = files("wav2bold.datasets").joinpath("quality.html").read_text(encoding="utf-8")
+    template = files("wav2bold.datasets.inspecting").joinpath("quality.html").read_text(encoding="utf-8")
     few = len(facts.subjects) <= MOST_SHOWN
     page = fill(
         template,
@@ -77,7 +78,7 @@ def render(shards: Shards, facts: Facts, progress: Progress = silent) -> str:
         overview=None if few else _svg(_overview(facts)),
         carpets=carpets,
         heard=heard,
-        maps=drawn,
+        maps=finish_maps(),
     )
     progress("page", steps, steps)
     return page
@@ -167,37 +168,30 @@ def _carpet(shards: Shards, facts: Facts, shown: Shown, identifier: str) -> dict
 def _heard(shards: Shards, facts: Facts, names: Sequence[str]) -> dict[str, Any]:
     """A story that most of them heard: its loudness beside their BOLD; and the lag between the two."""
     story = shared_story(facts, names)
-    sounds: dict[str, NDArray[np.float32]] = {}
     reach = [round(seconds / facts.tr_s) for seconds in LAGS_S]
     steps = np.arange(reach[0], reach[1] + 1)
-    shown, r, peaks, flat = [], {}, [], []
-    capped, most = True, 0
+    heard = {
+        name: sorted(shards.card.subjects[name].stories, key=lambda one: one != story)[:MOST_STORIES]
+        for name in names
+    }
+    tables = {name: shards.targets(name) for name in names}
+    told = _responses(shards, facts.tr_s, heard, {name: best_targets(tables[name]) for name in names})
+    r, peaks, flat = {}, [], []
     for name in names:
-        table = shards.targets(name)
-        best = best_targets(table)
-        capped = capped and bool(np.isfinite(table["ceiling"]).any())
-        heard = sorted(shards.card.subjects[name].stories, key=lambda one: one != story)[:MOST_STORIES]
-        most = max(most, len(heard))
-        told: list[charts.Response] = []
-        for one in heard:
-            sounds[one] = sounds[one] if one in sounds else shards.audio(one)
-            bold = shards.bold(name, one)
-            loudness = envelope(sounds[one], bold.time_s, facts.tr_s)
-            mean = bold.y[:, best].mean(axis=1, dtype=np.float64)
-            told.append(charts.Response(name, bold.time_s, loudness, mean))
-        if story in heard:
-            shown.append(told[0])
+        own = [told[name, one] for one in heard[name]]
         # a gap as long as the longest lag: no story is compared with the next one
         gap = np.full(max(map(abs, reach)), np.nan)
-        leads = np.concatenate([part for one in told for part in (zscored(one.loudness), gap)])
-        follows = np.concatenate([part for one in told for part in (zscored(one.bold), gap)])
+        leads = np.concatenate([part for one in own for part in (zscored(one.loudness), gap)])
+        follows = np.concatenate([part for one in own for part in (zscored(one.bold), gap)])
         r[name] = lagged_correlation(leads, follows, steps)
         peak = clear_peak(r[name], int(np.isfinite(leads).sum()))
         if peak is None:
             flat.append(name)
         else:
             peaks.append(f"{facts.tr_s * steps[peak]:.1f} s in {name} (r {decimals(r[name][peak], 2)})")
+    most = max(map(len, heard.values()))
     seconds = next(one.seconds for one in facts.stories if one.name == story)
+    shown = [told[name, story] for name in names if story in heard[name]]
     said = [f"Highest at {listed(peaks)}."] if peaks else []
     said += [f"No peak that chance can't explain in {listed(flat)}."] if flat else []
     return {
@@ -205,11 +199,29 @@ def _heard(shards: Shards, facts: Facts, names: Sequence[str]) -> dict[str, Any]
         "stories": "that story" if most == 1 else f"up to {most} stories of each subject",
         "until": f"{SHOWN_S:g}",
         "whole": seconds <= SHOWN_S,
-        "capped": capped,
+        "capped": all(np.isfinite(table["ceiling"]).any() for table in tables.values()),
         "peaks": " ".join(said),
         "responses": _svg(charts.responses(story, shown, SHOWN_S)),
         "lags": _svg(charts.lags([facts.tr_s * step for step in steps.tolist()], r)),
     }
+
+
+def _responses(
+    shards: Shards,
+    tr_s: float,
+    heard: Mapping[str, Sequence[str]],
+    best: Mapping[str, NDArray[np.intp]],
+) -> dict[tuple[str, str], charts.Response]:
+    """What each subject's best targets did in each of its stories. Holds the sound of one story at a time."""
+    told = {}
+    for story in dict.fromkeys(one for stories in heard.values() for one in stories):
+        sound = shards.audio(story)
+        for name in (name for name, stories in heard.items() if story in stories):
+            bold = shards.bold(name, story)
+            loudness = envelope(sound, bold.time_s, tr_s)
+            mean = bold.y[:, best[name]].mean(axis=1, dtype=np.float64)
+            told[name, story] = charts.Response(name, bold.time_s, loudness, mean)
+    return told
 
 
 def _svg(text: str) -> Markup:

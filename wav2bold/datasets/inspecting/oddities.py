@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-from wav2bold.datasets.facts import Oddity, StoryFacts, SubjectFacts
+from wav2bold.datasets.inspecting.facts import Oddity, StoryFacts, SubjectFacts
 from wav2bold.pages.words import count, some
 
 FEW = 0.9

@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
-from wav2bold.datasets.facts import Facts, StoryFacts, SubjectFacts
-from wav2bold.datasets.oddities import unlike
+from wav2bold.datasets.inspecting.facts import Facts, StoryFacts, SubjectFacts
+from wav2bold.datasets.inspecting.oddities import unlike
 from wav2bold.datasets.shards import Shards
 from wav2bold.places import Place, beside
 
@@ -53,18 +53,18 @@ def quality_path(shards: Place) -> Path:
     return beside(shards, "quality.html")
 
 
-def mean_of(table: pd.DataFrame, column: str) -> float | None:
+def mean_of(table: pa.Table, column: str) -> float | None:
     """Mean over the targets that have a value; NaN if none has, None if there is no such column."""
-    if column not in table:
+    if column not in table.column_names:
         return None
-    values = table[column].to_numpy(np.float64)
+    values = table[column].to_numpy().astype(np.float64)
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else math.nan
 
 
 def _subject(shards: Shards, name: str) -> SubjectFacts:
     card = shards.card.subjects[name]
-    table = shards.targets(name)
+    table = shards.target_table(name, ["ceiling", "tsnr"])
     volumes = {story: shards.volumes(name, story) for story in card.stories}
     ceiling = mean_of(table, "ceiling")
     return SubjectFacts(

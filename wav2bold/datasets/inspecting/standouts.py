@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from wav2bold.datasets.facts import Facts, SubjectFacts
+from wav2bold.datasets.inspecting.facts import Facts, SubjectFacts
 
 MOST_SHOWN = 4
 """Subjects whose recordings are drawn."""
@@ -87,7 +88,7 @@ def best_targets(table: pd.DataFrame, share: float = 0.1, least: int = 10) -> np
 
 
 def group_mean(
-    tables: Callable[[str], pd.DataFrame], names: Sequence[str], columns: Sequence[str]
+    tables: Callable[[str], pa.Table], names: Sequence[str], columns: Sequence[str]
 ) -> pd.DataFrame:
     """Mean over subjects of some columns of their tables of targets, wherever a target lies in any of them.
 
@@ -95,7 +96,8 @@ def group_mean(
     """
     total: pd.DataFrame | None = None
     for first in range(0, len(names), AT_ONCE):
-        some = pd.concat([tables(name) for name in names[first : first + AT_ONCE]])
+        own = [tables(name) for name in names[first : first + AT_ONCE]]
+        some = pa.concat_tables(own, promote_options="permissive").to_pandas()
         where = [key for key in ("hemisphere", "vertex", "i", "j", "k") if key in some]
         wanted = [*columns, *(key for key in ("x_mm", "y_mm", "z_mm") if key in some)]
         places = some.astype(dict.fromkeys(wanted, np.float64)).groupby(where)[wanted]

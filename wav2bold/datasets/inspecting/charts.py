@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from wav2bold.datasets.signals import thinned, zscored
+from wav2bold.datasets.inspecting.signals import thinned, zscored
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 
 WIDE_IN = 7.2
@@ -20,7 +20,13 @@ MOST_COLUMNS = 800
 """Volumes in a carpet."""
 CONTRAST = 2.0
 """Standard deviations that are black and white, as in nilearn's carpets."""
+CARPET_PT = 470.0
+"""Width of a carpet without what stands left of it."""
+HARDLY_SEEN = 0.03
+"""Share of the highest bar below which one can't be seen: a subject of hundreds."""
 LONGEST_NAME = 16
+LETTER_PT = 5.5
+"""Width of a letter of 9 points, with some room."""
 MOST_NAMED = 6
 """Subjects who are named below a picture of many."""
 
@@ -76,10 +82,9 @@ def carpet(identifier: str, name: str, runs: Sequence[RunPicture]) -> str:
         below.set_yticks([])
         below.set_ylabel("targets")
         below.set_xlim(-0.5, edges[-1] - 0.5)
-        below.set_xticks(
-            (edges[:-1] + edges[1:] - 1) / 2,
-            [f"{_short(run.name)}\n{len(run.change):,} volumes" for run in runs],
-        )
+        centres = (edges[:-1] + edges[1:] - 1) / 2
+        names = [f"{_short(run.name)}\n{len(run.change):,} volumes" for run in runs]
+        below.set_xticks(centres, staggered(names, centres * CARPET_PT / edges[-1]))
         below.tick_params(axis="x", length=0)
         below.spines[:].set_visible(False)
         return svg(figure, identifier, f"Carpet plot of {name}: every target over {volumes} volumes")
@@ -127,7 +132,11 @@ def spread(values: Sequence[float], label: str, name: str) -> str:
     """How something is distributed over subjects."""
     with mpl.rc_context(STYLE):
         figure, axes = chart(2.2)
-        axes.hist(values, min(24, max(6, len(values) // 6)), color=LIGHT["paper"])
+        counts, edges = np.histogram(values, min(24, max(6, len(values) // 6)))
+        axes.hist(values, edges.tolist(), color=LIGHT["paper"])
+        low = (counts > 0) & (counts < HARDLY_SEEN * counts.max())
+        marked = ((edges[:-1] + edges[1:]) / 2)[low]
+        axes.plot(marked, np.zeros(len(marked)), "|", ms=8, mew=1.5, color=LIGHT["best"], clip_on=False)
         axes.set_xlabel(label)
         axes.set_ylabel("subjects")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -159,6 +168,21 @@ def overview(
         axes.set_xticks(named, [_short(subjects[place]) for place in named])
         axes.spines[:].set_visible(False)
         return svg(figure, "overview", "Which stories each subject heard")
+
+
+def staggered(labels: Sequence[str], centres_pt: Sequence[float]) -> list[str]:
+    """The labels, those moved down that would run into one before them.
+
+    centres_pt: points from the left, rising.
+    """
+    ends: list[float] = []
+    moved = []
+    for label, centre in zip(labels, centres_pt, strict=True):
+        half = LETTER_PT * max(map(len, label.splitlines())) / 2
+        row = next((row for row, end in enumerate(ends) if end < centre - half), len(ends))
+        ends[row : row + 1] = [centre + half]
+        moved.append("\n" * row * (label.count("\n") + 1) + label)
+    return moved
 
 
 def _short(name: str) -> str:

@@ -16,9 +16,9 @@ from stores import new_bucket
 
 import wav2bold
 from wav2bold.config import Cleaning
-from wav2bold.datasets.facts import Facts
-from wav2bold.datasets.inspection import inspect
-from wav2bold.datasets.listing import cleaning_words, listing
+from wav2bold.datasets.inspecting.facts import Facts
+from wav2bold.datasets.inspecting.inspection import inspect
+from wav2bold.datasets.inspecting.listing import cleaning_words, listing
 from wav2bold.datasets.shards import Shards, open_shards
 from wav2bold.errors import DataError
 from wav2bold.places import put_whole
@@ -32,9 +32,9 @@ class Watched(Shards):
 
     read: list[str] = field(default_factory=list)
 
-    def targets(self, subject: str) -> object:
+    def target_table(self, subject: str, columns: object = None) -> object:
         self.read.append("targets")
-        return super().targets(subject)
+        return super().target_table(subject, columns)
 
     def repeat(self, subject: str, story: str, place: int) -> object:
         self.read.append("recordings")
