@@ -169,6 +169,28 @@ def remove(file: Place) -> None:
             file.fs.rm_file(file.path)
 
 
+def copy(file: Place, to: Place) -> None:
+    """Copy a file within a store, so that a reader sees at `to` the old one, then the new one, never a part.
+
+    Raises FileNotFoundError if there is none.
+    """
+    assert not isinstance(file, Path)
+    assert not isinstance(to, Path)
+    if file.protocol in ONE_STEP:
+        with _plain_errors(to, "written"):
+            file.fs.cp_file(file.path, to.path)
+    else:
+        put_whole(to, read_whole(file))
+
+
+def remove_below(folder: Place) -> None:
+    """Remove all files below a URL, if there are any."""
+    assert not isinstance(folder, Path)
+    with _plain_errors(folder, "removed"):
+        if folder.fs.exists(folder.path):
+            folder.fs.rm(folder.path, recursive=True)
+
+
 def _list(folder: "UPath") -> None:
     try:
         folder.fs.ls(folder.path, detail=False)

@@ -15,6 +15,7 @@ from commands import environment, executable
 from recordings import add_story, add_volumes, noise
 from stores import contents, new_bucket
 
+import wav2bold.datasets.single_writer as single_writer_file
 from wav2bold.config import Cleaning, Split, Study, Targets
 from wav2bold.datasets.prepare import prepare
 from wav2bold.datasets.shards import open_shards, run_path, story_path, targets_path
@@ -36,13 +37,18 @@ with watching("prepare") as progress:
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two subjects hear four stories, one of them twice: 4 sounds, 10 recordings, 2 tables."""
+    """Two subjects hear four stories, one of them twice: 4 sounds, 10 recordings, 2 tables.
+
+    A voxel is constant in one recording, so that the others of its subject are made narrower.
+    """
     root = tmp_path_factory.mktemp("many") / "recordings"
     for story in range(4):
         add_story(root, f"story{story}", 20.0, seed=story)
         for subject in range(2):
             for run in range(1, 3 if story == 0 else 2):
                 y = noise(5, 4, 3, 14, seed=100 * story + 10 * subject + run)
+                if (subject, story) == (0, 1):
+                    y[2, 1, 0] = 100.0
                 add_volumes(root, y, f"sub-{subject}", f"story{story}", run=run)
     return root
 
@@ -119,7 +125,7 @@ def everything_in(folder: Path) -> set[str]:
 
 def check_visible(folder: Path, *allowed: Mapping[str, bytes]) -> None:
     """Whatever a reader can see is whole; with a card, so is the whole folder."""
-    hidden = (".lock", ".aside-")
+    hidden = (".lock", ".aside")
     seen = {name: data for name, data in contents(folder).items() if not name.startswith(hidden)}
     for name, data in seen.items():
         assert any(data == known[name] for known in allowed), name
@@ -174,7 +180,7 @@ def test_killed_workers_cost_nothing_but_time(
 ) -> None:
     moment = random.Random(seed)
     folder = tmp_path / "shards"
-    steps = [("reading", 3), ("reading", 8), ("writing", 4), ("writing", 9)]
+    steps = [("reading", 3), ("reading", 8), ("reading", 11), ("choosing targets", 2)]
     killed: list[int] = []
 
     def kill(what: str, done: int, of: int) -> None:
@@ -208,7 +214,7 @@ def test_two_at_once_in_a_folder_take_turns(
     assert [code for code, _ in done] == [0, 0], done
     assert any("waiting for another prepare of the same shards" in said for _, said in done)
     assert contents(folder) in [undisturbed[cleaning] for cleaning in cleanings]
-    assert not [name for name in everything_in(folder) if name.startswith((".lock", ".aside-"))]
+    assert not [name for name in everything_in(folder) if name.startswith((".lock", ".aside"))]
 
 
 @pytest.mark.slow
@@ -250,9 +256,10 @@ def test_a_lock_that_a_dead_process_left_blocks_nobody(tmp_path: Path) -> None:
     assert (folder / ".lock").exists()
     said: list[str] = []
     with single_writer(folder, lambda what, done, of: said.append(what)) as writer:
-        assert writer.aside
-        assert everything_in(folder) == {".lock", writer.aside.name}
+        own = f".aside/{writer.token}"
+        assert everything_in(folder) == {".lock", ".aside", own, f"{own}/half"}
     assert said == []
+    assert everything_in(folder) == set()
 
 
 def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
@@ -279,6 +286,59 @@ def test_an_older_writer_in_a_store_stops_and_takes_its_card_back(
     assert prepare(recordings, out, OTHER).written <= 2  # what was being put while the newer one ended
 
 
+@pytest.mark.parametrize("kind", ["folder", "store"])
+def test_what_was_drafted_before_an_interruption_is_not_made_again(
+    kind: str,
+    recordings: Path,
+    tmp_path: Path,
+    object_store: str,
+    small_ray: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out: Place = tmp_path / "shards" if kind == "folder" else new_bucket("interrupted")
+
+    def interrupt(what: str, done: int, of: int) -> None:
+        if (what, done) == ("locating targets", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(recordings, out, ONE, interrupt)
+    drafts = {bytes_ for name, bytes_ in contents(out).items() if name.startswith(".aside/")}
+    assert len(drafts) >= 4 + 10  # the sounds and recordings, and the wider drafts of some
+    before = {path: path.stat().st_ino for path in out.glob(".aside/*/*")} if isinstance(out, Path) else {}
+    seen: list[str] = []
+    done = prepare(recordings, out, ONE, lambda what, done, of: seen.append(what))
+    assert "choosing targets" not in seen
+    assert done.written == 4 + 10 + 2
+    assert set(contents(out).values()) & drafts
+    if isinstance(out, Path):  # the same files, moved
+        moved = {path.stat().st_ino for path in out.rglob("*.parquet")}
+        assert len(moved & set(before.values())) >= 4 + 10
+    else:  # whose writer may be at work still; a week later it isn't
+        monkeypatch.setattr(single_writer_file, "ABANDONED_S", -1)
+        assert prepare(recordings, out, ONE).written == 0
+    assert not [name for name in contents(out) if name.startswith(".aside")]
+
+
+def test_readers_keep_the_whole_old_shards_until_all_new_ones_are_drafted(
+    recordings: Path, tmp_path: Path, undisturbed: Mapping[Cleaning, Mapping[str, bytes]], small_ray: None
+) -> None:
+    folder = tmp_path / "shards"
+    prepare(recordings, folder, ONE)
+
+    def look(what: str, done: int, of: int) -> None:
+        if what != "writing":
+            seen = {
+                name: data
+                for name, data in contents(folder).items()
+                if not name.startswith((".lock", ".aside"))
+            }
+            assert seen == undisturbed[ONE]
+
+    prepare(recordings, folder, OTHER, look)
+    assert contents(folder) == undisturbed[OTHER]
+
+
 @pytest.mark.parametrize("least", [None, 0.01])
 def test_files_overwritten_in_a_store_are_written_again_before_the_card(
     least: float | None, recordings: Path, object_store: str, small_ray: None
@@ -293,7 +353,7 @@ def test_files_overwritten_in_a_store_are_written_again_before_the_card(
     ]
 
     def late(what: str, done: int, of: int) -> None:
-        if (what, done, of) == ("writing", 2, 2):  # the tables are the last
+        if what == "writing" and done == of:
             while spoilt:
                 put_whole(spoilt.pop(), b"an older writer's")
 

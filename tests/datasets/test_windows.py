@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from listeners import InMemory, in_memory, volumes
 
 from wav2bold.config import Split
-from wav2bold.datasets.jobs import story_times_s
+from wav2bold.datasets.recording import story_times_s
 from wav2bold.datasets.shards import Bold
 from wav2bold.datasets.splits import split_stories
 from wav2bold.datasets.windows import Windows, window_length, window_slice, window_stop, windows

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2bold.datasets.jobs import others_job, repeats_job
-from wav2bold.datasets.runs import Run
 from wav2bold.datasets.sources import OTHERS, REPEATS, Sources
 from wav2bold.datasets.tables import from_others
 from wav2bold.datasets.targets import target_ids
@@ -18,24 +17,26 @@ from wav2bold.places import Place
 
 
 def measuring_jobs(
-    shards: Place,
     scanned: Scanned,
     told: Sources,
     subjects: Sequence[str],
-) -> list[tuple[str, Job]]:
+    shards: Mapping[str, Place],
+) -> dict[str, Job]:
     """Name and job of each piece of work; `measured` makes ceilings of what the jobs give.
 
-    shards: hold all targets that vary.
+    shards: where that of each recording lies, by its name; they hold all targets that vary.
     """
-    runs = scanned.runs
     if told.way == REPEATS:
-        own: defaultdict[str, list[Run]] = defaultdict(list)
-        for run in runs:
-            own[run.subject].append(run)
-        return [
-            (subject, partial(repeats_job, shards, own[subject], told.stories, scanned.seconds))
-            for subject in subjects
-        ]
+        heard: defaultdict[str, defaultdict[str, list[Place]]] = defaultdict(lambda: defaultdict(list))
+        for run in scanned.runs:
+            if run.subject in subjects and run.story in told.stories:
+                heard[run.subject][run.story].append(shards[run.name])
+        jobs: dict[str, Job] = {}
+        for subject, of_story in heard.items():
+            repeated = {story: places for story, places in of_story.items() if len(places) > 1}
+            if repeated:
+                jobs[subject] = partial(repeats_job, repeated, scanned.seconds)
+        return jobs
     if told.way == OTHERS:
         # equal numbers are one object: sent once a task, and not once a person
         known: dict[bytes, NDArray[np.int64]] = {}
@@ -44,19 +45,24 @@ def measuring_jobs(
             for subject, keep in scanned.varying.items()
         }
         groups = [one for one in told.together if any(run.subject in subjects for run in one.runs)]
-        return [
-            (one.story, partial(others_job, shards, one, [numbers[run.subject] for run in one.runs]))
-            for one in groups
-        ]
-    return []
+        return {
+            f"{one.story} {number}": partial(
+                others_job,
+                one,
+                [shards[run.name] for run in one.runs],
+                [numbers[run.subject] for run in one.runs],
+            )
+            for number, one in enumerate(groups)
+        }
+    return {}
 
 
 def measured(
-    told: Sources, subjects: Sequence[str], given: Sequence[Any]
+    told: Sources, subjects: Sequence[str], given: Mapping[str, Any]
 ) -> Mapping[str, NDArray[np.float32] | None]:
     """Ceilings of these subjects per target, from what the jobs gave; None where there is none."""
     if told.way == REPEATS:
-        return dict(zip(subjects, given, strict=True))
+        return {subject: given.get(subject) for subject in subjects}
     if told.way == OTHERS:
-        return {subject: from_others(given, subject) for subject in subjects}
+        return {subject: from_others([*given.values()], subject) for subject in subjects}
     return dict.fromkeys(subjects)

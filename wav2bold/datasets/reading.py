@@ -1,4 +1,4 @@
-"""Read all recordings before anything is written: what they hold, and which of them can't be used."""
+"""Read all recordings, and draft their shards: what they hold, and which of them can't be used."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -14,16 +14,18 @@ from wav2bold.datasets.agreement import (
     other_sounds,
     sounds,
 )
+from wav2bold.datasets.jobs import scan_story
 from wav2bold.datasets.layouts.choosing import Refuse
 from wav2bold.datasets.memory import cleaning_bytes, reading_bytes
+from wav2bold.datasets.recording import scan_run
 from wav2bold.datasets.regions import read_regions
 from wav2bold.datasets.runs import Run, numbered
-from wav2bold.datasets.scan import RunScan, scan_run, scan_story
+from wav2bold.datasets.scan import RunScan
 from wav2bold.datasets.shards import run_path, story_path
+from wav2bold.datasets.single_writer import Writer
 from wav2bold.datasets.tasks import each, memory_of, too_large
 from wav2bold.datasets.wanted import Job, Scanned
 from wav2bold.errors import DataError, UserError
-from wav2bold.places import Place
 from wav2bold.progress import Progress
 
 MOST_TOLD = 20
@@ -32,13 +34,16 @@ MOST_TOLD = 20
 def read_all(
     recordings: Path,
     runs: Sequence[Run],
-    out: Place,
+    writer: Writer,
     cleaning: Cleaning,
     targets: Targets,
     progress: Progress,
     refuse: Refuse,
 ) -> Scanned | None:
-    """Read every recording and sound, unless its shard says what it holds. None if none can be used."""
+    """Read every recording and sound, unless its shard says what it holds. None if none can be used.
+
+    What is read is cleaned and drafted at once.
+    """
     runs = _without(runs, other_clocks(recordings, runs), refuse)
     runs = _without(runs, other_sounds(runs), refuse)
     to_read = {run: reading_bytes(run) for run in runs}
@@ -48,11 +53,12 @@ def read_all(
     audio = sounds(runs)
     regions = read_regions(runs[0], cleaning.mask, targets)
     jobs: list[tuple[str, Job]] = [
-        (story, partial(scan_story, path, story_path(out, story))) for story, path in audio.items()
+        (story, partial(scan_story, path, story, story_path(writer.root, story), writer.draft))
+        for story, path in audio.items()
     ]
     for run in runs:
-        shard = run_path(out, run.subject, run.story, run.repeat)
-        jobs.append((run.name, partial(scan_run, run, cleaning, targets, shard)))
+        shard = run_path(writer.root, run.subject, run.story, run.repeat)
+        jobs.append((run.name, partial(scan_run, run, cleaning, targets, shard, writer.draft)))
     found = each("reading", jobs, progress, memory_of([to_read[run] for run in runs]), refuse)
     stories = {story: found[index] for index, story in enumerate(audio) if index in found}
     scans: dict[Run, RunScan] = {

@@ -1,7 +1,7 @@
-"""Look through recordings before anything is written: digests, what varies, what is wrong.
+"""What reading a recording or a sound told, and the digests by which it is known again.
 
-A scan reads a whole file, since only then does damage show. What it found is kept in the shard's metadata, so
-that a recording whose bytes and options are unchanged is digested the next time, and not decoded again.
+It is kept in the shard's metadata: a recording whose bytes and options are unchanged is digested the next
+time, and not decoded again.
 """
 
 import base64
@@ -17,16 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2bold.config import Cleaning, Targets
-from wav2bold.datasets.audio import SAMPLE_RATE_HZ, read_story
-from wav2bold.datasets.bold import grid, read_bold, varying
-from wav2bold.datasets.cleaning import clean, confound_files, read_confounds, steady
-from wav2bold.datasets.regions import read_regions, region_files
+from wav2bold.datasets.cleaning import confound_files
+from wav2bold.datasets.regions import region_files
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.shards import SCHEMA_VERSION, content_digest
-from wav2bold.datasets.targets import to_candidates
-from wav2bold.datasets.writing import read_metadata
 from wav2bold.errors import DataError
-from wav2bold.places import Place
 
 LATER = ("confounds_strategy", "compcor_components", "drop_last")
 """Options that came after the first shards: they enter a digest only where they are set."""
@@ -63,27 +58,14 @@ class RunScan:
     packed: str
 
 
-def scan_story(audio: Path, shard: Place) -> StoryScan:
-    """Read a story's sound, unless the shard that was made of it says what it holds.
-
-    Raises DataError if the sound can't be read, or is silent throughout.
-    """
+def story_key(audio: Path) -> tuple[dict[str, str], str]:
+    """Digest of every file that a story's shard is made from, by path, and the key of a StoryScan."""
     inputs = {str(audio): file_digest(audio)}
-    key = content_digest("story", SCHEMA_VERSION, list(inputs.values()))
-    known = read_metadata(shard).get("scan", {})
-    if known.get("key") == key:
-        return StoryScan(inputs, key, known["digest"], known["seconds"], known.get("doubts", ()))
-    sound = read_story(audio)
-    digest = hashlib.blake2b(sound.samples.tobytes(), digest_size=16).hexdigest()
-    return StoryScan(inputs, key, digest, len(sound.samples) / SAMPLE_RATE_HZ, sound.doubts)
+    return inputs, content_digest("story", SCHEMA_VERSION, list(inputs.values()))
 
 
-def scan_run(run: Run, cleaning: Cleaning, targets: Targets, shard: Place) -> RunScan:
-    """Read a recording and try its cleaning on one target, unless its shard says what it holds.
-
-    Raises DataError if a file is damaged, the recording ends before its story begins, no target varies, or
-    cleaning would leave nothing.
-    """
+def run_key(run: Run, cleaning: Cleaning, targets: Targets) -> tuple[dict[str, str], str]:
+    """The same for a recording's shard, and the key of a RunScan."""
     files = [*run.bold, *confound_files(run, cleaning), *([cleaning.mask] if cleaning.mask else [])]
     inputs = {str(path): file_digest(path) for path in [*files, *region_files(targets)]}
     parts = ["run", SCHEMA_VERSION, list(inputs.values()), _cleaning(cleaning), run.tr_s, run.onset_s]
@@ -91,35 +73,16 @@ def scan_run(run: Run, cleaning: Cleaning, targets: Targets, shard: Place) -> Ru
         parts.append([targets.rois, targets.average])
     if run.member:
         parts.append(run.member)
-    key = content_digest(*parts)
-    known = read_metadata(shard).get("scan", {})
-    if known.get("key") == key:
-        return RunScan(**{**known, "inputs": inputs})
-    y = read_bold(run, cleaning.mask)
-    if len(y) * run.tr_s <= run.onset_s:
-        raise DataError(
-            f"{run.bold[0]}: BOLD ends at {len(y) * run.tr_s:g} s, {run.story} begins at {run.onset_s:g} s",
-            f"check onset in the events file of {run.name}",
-        )
-    y = to_candidates(y, read_regions(run, cleaning.mask, targets, y.shape[1]))
-    kept = y[steady(len(y), cleaning)]
-    keep = varying(kept) if len(kept) else np.zeros(y.shape[1], bool)
-    if not keep.any():
-        raise DataError(
-            f"{run.bold[0]}: no target varies", "check that the file, or the mask, is the right one"
-        )
-    sample = int(np.flatnonzero(keep)[0])
-    clean_run(run, y[:, sample : sample + 1], cleaning)
-    return RunScan(inputs, key, len(y), y.shape[1], grid(run, y.shape[1]), pack(keep))
+    return inputs, content_digest(*parts)
 
 
-def clean_run(run: Run, y: NDArray[np.float32], cleaning: Cleaning) -> NDArray[np.float32]:
-    """`clean` with the run's own confounds, and its file's name on what goes wrong."""
-    confounds = read_confounds(run, cleaning, len(y))
-    try:
-        return clean(y, run.tr_s, cleaning, confounds)
-    except DataError as error:
-        raise DataError(f"{run.bold[0]}: {error.what}", error.cure) from None
+def shard_digest(scan: RunScan, keep: str, base: str) -> str:
+    """Content address of a recording's shard.
+
+    keep: the candidates of its targets.  base: those that were cleaned, of which the targets were chosen.
+    Both as `pack` makes them.
+    """
+    return content_digest(scan.key, keep, *([base] if base != scan.packed else []))
 
 
 def _cleaning(cleaning: Cleaning) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 """One `prepare` at a time in a folder of shards, and none of its half-done files where readers look.
 
-In a local folder the driver holds a lock while it works, and it alone puts files into their places: its tasks
-write them aside, into a folder that the next driver removes. So a task that outlives its killed driver can
-change nothing. A lock ends with the process that holds it. Stores have no locks: there the newest `prepare`
-takes the folder over, by its name in the marker, and an older one stops at the next file that it finishes.
+Tasks write every file aside, as a draft, and the driver alone puts drafts into their places. So a task that
+outlives its killed driver can change nothing. Drafts are named by what they are made from: those of a
+killed driver serve the next. In a local folder the driver holds a lock while it works; a lock ends with the
+process that holds it. Stores have no locks: there whoever is the last to begin to put files into their
+places takes the folder over, by its name in the marker, and an older one stops at its next file.
 """
 
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,46 +19,62 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from wav2bold.datasets.shards import MARKER_NAME, content_digest
-from wav2bold.errors import DataError
-from wav2bold.places import Place, read_whole, within
+from wav2bold.errors import DataError, UserError
+from wav2bold.places import Place, copy, files_below, read_whole, remove, remove_below
 from wav2bold.progress import Progress
 
 LOCK_NAME = ".lock"
-ASIDE = ".aside-"
-OF_WRITERS = (LOCK_NAME, ASIDE)
+ASIDE_NAME = ".aside"
+OF_WRITERS = (LOCK_NAME, ASIDE_NAME)
 """Beginnings of the names that only a writer at work leaves in a folder."""
+ABANDONED_S = 7 * 24 * 3600
+"""How old drafts in a store are before they are somebody's who will not come back."""
+AT_ONCE = 16
+"""Files asked or copied side by side: where they are far away, that is waiting."""
+
+
+class TakenOverError(DataError):
+    """A newer `prepare` writes to the same folder of a store."""
 
 
 @dataclass(frozen=True)
 class Writer:
     """The right to write into a folder of shards.
 
-    aside: where tasks write before a file is published; None in a store, whose files appear whole.
-    token: this writer's own name, which it leaves in a store's marker.
+    token: this writer's own name, which begins with the time; it leaves it in a store's marker.
     """
 
     root: Place
-    aside: Path | None
     token: str
 
-    def draft(self, path: Place) -> Place:
-        """Where a task writes the file that `publish` then puts at `path`."""
-        if self.aside is None:
-            return path
-        return self.aside / f"{content_digest(within(path, self.root))}.parquet"
+    @property
+    def aside(self) -> Place:
+        """The folder of its drafts."""
+        return self.root / ASIDE_NAME / self.token
 
-    def publish(self, path: Place) -> None:
-        """Put a drafted file into its place, in one step; in a store it is there, if we still may write."""
-        if not isinstance(path, Path):
-            self.check()
+    def draft(self, *made_from: str) -> Place:
+        """Where a task writes a file that `publish` then puts into its place.
+
+        made_from: all that decides what it holds, and whose it is.
+        """
+        return self.aside / f"{content_digest(*made_from)}.parquet"
+
+    def publish(self, draft: Place, path: Place) -> None:
+        """Put a drafted file into its place, in one step; in a store, only if we still may write."""
+        if isinstance(draft, Path) and isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.replace(path)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.draft(path).replace(path)
+        self.check()
+        copy(draft, path)
+        remove(draft)
 
     def check(self) -> None:
-        """Raise DataError if a newer `prepare` has taken the store's folder over."""
-        if self.aside is None and self.token not in read_whole(self.root / MARKER_NAME).decode():
-            raise DataError(
+        """Raise TakenOverError if a newer `prepare` has taken the store's folder over."""
+        if isinstance(self.root, Path):
+            return
+        if self.token not in read_whole(self.root / MARKER_NAME).decode():
+            raise TakenOverError(
                 f"{self.root}: another `wav2bold prepare`, begun later, writes there",
                 "wait for it to end, then run the same command again",
             )
@@ -65,27 +84,78 @@ class Writer:
 def single_writer(root: Place, progress: Progress) -> Iterator[Writer]:
     """The right to write into `root`, made if it is absent; waits, and says so, while another has it.
 
-    A folder in which nothing was written by the end is left as it was.
+    Drafts go when the work is done, or has met a user's mistake, and stay when it was interrupted.  A folder
+    in which nothing was written by the end is left as it was.
     """
-    token = secrets.token_hex(8)
+    writer = Writer(root, f"{int(time.time())}-{secrets.token_hex(8)}")
     if not isinstance(root, Path):
-        yield Writer(root, None, token)
+        _adopt_in_store(writer)
+        with _drafts(writer):
+            yield writer
         return
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     lock = _lock(root, progress)
-    aside = root / f"{ASIDE}{token}"
     try:
-        _clear(root)
-        aside.mkdir()
-        yield Writer(root, aside, token)
+        _adopt(root / ASIDE_NAME, root / ASIDE_NAME / writer.token)
+        with _drafts(writer):
+            yield writer
     finally:
-        _clear(root)
+        with suppress(OSError):  # it holds drafts, or is gone
+            (root / ASIDE_NAME).rmdir()
         (root / LOCK_NAME).unlink(missing_ok=True)  # while it is held: whoever waits looks for it again
         if not (root / MARKER_NAME).exists():
-            with suppress(OSError):  # another has begun to use one of them
+            with suppress(OSError):  # another has begun to use one of them, or there are drafts
                 for folder in made:
                     folder.rmdir()
         lock.release()
+
+
+@contextmanager
+def _drafts(writer: Writer) -> Iterator[None]:
+    kept = True
+    try:
+        yield
+        kept = False
+    except UserError:
+        kept = False
+        raise
+    finally:
+        if isinstance(writer.aside, Path):
+            if not (kept and any(writer.aside.iterdir())):
+                shutil.rmtree(writer.aside, ignore_errors=True)
+        elif not kept:
+            with suppress(UserError):  # a store that can't be reached any more is told of already
+                remove_below(writer.aside)
+
+
+def _adopt(asides: Path, own: Path) -> None:
+    """Take the drafts of writers who were interrupted; whoever holds the lock has no rival."""
+    others = [*asides.iterdir()] if asides.is_dir() else []
+    own.mkdir(parents=True)
+    for other in others:
+        for draft in other.glob("[!.]*"):
+            draft.replace(own / draft.name)
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def _adopt_in_store(writer: Writer) -> None:
+    """Copy the drafts of others, who may be at work still. Those who surely aren't leave nothing behind."""
+    asides = writer.root / ASIDE_NAME
+    theirs: dict[str, Place] = {}
+    for name in files_below(asides):
+        token, _, draft = name.partition("/")
+        if draft:
+            theirs[draft] = asides / token / draft
+
+    def take(draft: str) -> None:
+        with suppress(FileNotFoundError):  # its writer has ended just now
+            copy(theirs[draft], writer.aside / draft)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(take, theirs))
+    for token in {place.parent.name for place in theirs.values()}:
+        if time.time() - int(token.partition("-")[0]) > ABANDONED_S:
+            remove_below(asides / token)
 
 
 def _lock(root: Path, progress: Progress) -> FileLock:
@@ -99,8 +169,3 @@ def _lock(root: Path, progress: Progress) -> FileLock:
                 progress("waiting for another prepare of the same shards", 0, 0)
                 lock.acquire()
             return lock
-
-
-def _clear(root: Path) -> None:
-    for folder in root.glob(f"{ASIDE}*"):
-        shutil.rmtree(folder, ignore_errors=True)

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wav2bold.datasets.bold import candidates
+from wav2bold.datasets.cleaning import BLOCK
 from wav2bold.datasets.regions import Regions
 from wav2bold.datasets.runs import Run
 
@@ -24,7 +25,7 @@ def to_targets(
 
     keep: (candidates,) bool; a region's mean is over its kept candidates, and a region without any is none.
     """
-    y = y[:, keep]
+    y = y if keep.all() else y[:, keep]
     if regions is None or not regions.average:
         return y
     of_candidate = regions.of_candidate[keep]
@@ -47,6 +48,21 @@ def narrowed(keep: NDArray[np.bool_], ids: NDArray[np.int64], regions: Regions |
     if regions is None or not regions.average:
         return np.isin(np.arange(len(keep)), ids)
     return keep & np.isin(regions.of_candidate, ids)
+
+
+def columns_among(
+    keep: NDArray[np.bool_], wider: NDArray[np.bool_], regions: Regions | None
+) -> NDArray[np.intp] | None:
+    """Which of the targets of the candidates `wider` are those of the candidates `keep`: (targets of keep,).
+
+    None if one isn't among them: a candidate that `wider` lacks, or a region's mean over others.
+    """
+    ids = target_ids(keep, regions)
+    averaged = regions is not None and regions.average
+    among = narrowed(wider, ids, regions) if averaged else keep & wider
+    if not np.array_equal(among, keep):
+        return None
+    return np.searchsorted(target_ids(wider, regions), ids)
 
 
 def target_table(
@@ -83,8 +99,13 @@ def _means(places: pd.DataFrame, keep: NDArray[np.bool_], regions: Regions) -> p
 
 def tsnr(y: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean over standard deviation in time of y (volumes, targets): (targets,), NaN where that is 0."""
-    mean, sd = y.mean(axis=0, dtype=np.float64), y.std(axis=0, dtype=np.float64)
-    return np.asarray(np.divide(mean, sd, out=np.full(len(sd), np.nan), where=sd > 0), np.float32)
+    ratio = np.full(y.shape[1], np.nan, np.float32)
+    for start in range(0, y.shape[1], BLOCK):
+        block = slice(start, start + BLOCK)
+        values = y[:, block].astype(np.float64)
+        mean, sd = values.mean(axis=0), values.std(axis=0)
+        np.divide(mean, sd, out=ratio[block], where=sd > 0, casting="same_kind")
+    return ratio
 
 
 def pack_tsnr(values: NDArray[np.float32]) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,13 +24,11 @@ def each(
     progress: Progress,
     max_bytes: int,
     refuse: Refuse = stop,
-    finished: Callable[[int], None] | None = None,
 ) -> dict[int, Any]:
     """What every job gives, by its index, in order; they run as Ray tasks of one CPU each.
 
     max_bytes: memory that Ray sets aside for each of them.
     refuse: told of each job that met a user's mistake; it gives nothing.
-    finished: called with the index of each job as soon as it is done.
     """
     assert ray.is_initialized()
     if not jobs:
@@ -47,8 +45,6 @@ def each(
                 refuse(jobs[index][0], result)
             else:
                 results[index] = result
-                if finished:
-                    finished(index)
             progress(what, count, len(jobs))
     return dict(sorted(results.items()))
 

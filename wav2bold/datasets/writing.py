@@ -128,7 +128,6 @@ def _write(path: Place, table: pa.Table, metadata: Mapping[str, Any]) -> None:
         pq.write_table(table, buffer, **options)
         put_whole(path, buffer.getvalue())
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Readers of whole folders pass over names that begin with a dot
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:

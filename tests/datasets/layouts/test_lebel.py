@@ -11,10 +11,10 @@ from recordings import add_story, noise
 
 from wav2bold.config import Cleaning, Targets
 from wav2bold.datasets.bold import read_bold
-from wav2bold.datasets.jobs import story_times_s
 from wav2bold.datasets.layouts.known import find
 from wav2bold.datasets.layouts.lebel import ONSET_S, TR_S, find_runs
 from wav2bold.datasets.prepare import prepare
+from wav2bold.datasets.recording import story_times_s
 from wav2bold.datasets.shards import Bold, open_shards
 from wav2bold.datasets.windows import window_stop, windows
 from wav2bold.errors import DataError
