@@ -16,6 +16,7 @@ from wav2bold.config import Cleaning
 from wav2bold.datasets.bold import candidates, read_bold, varying
 from wav2bold.datasets.cleaning import clean, drifts, read_confounds
 from wav2bold.datasets.layouts.bids import find_runs
+from wav2bold.datasets.memory import cleaning_bytes, reading_bytes
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 
@@ -206,3 +207,12 @@ def test_confounds_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
     run = run_of(tmp_path, noise(3, 4, 2, 4))
     with pytest.raises(DataError, match=r"confounds_timeseries\.tsv beside it; add it or empty"):
         read_confounds(run, Cleaning(confounds=("csf",)), 4)
+
+
+def test_memory_of_surfaces_is_told_by_their_first_lines(tmp_path: Path) -> None:
+    add_story(tmp_path, "story1")
+    left, _ = add_surfaces(tmp_path, noise(14, 10), noise(14, 7))
+    run = find_runs(tmp_path)[0]
+    assert reading_bytes(run) == cleaning_bytes(volumes=14, candidates=17)
+    left.write_bytes(b"no surface")  # reading it will tell
+    assert reading_bytes(run) == 0

@@ -17,7 +17,7 @@ from wav2bold.config import Cleaning, Targets
 from wav2bold.datasets.cleaning import clean, drifts, read_confounds
 from wav2bold.datasets.layouts.bids import find_runs
 from wav2bold.datasets.runs import Run
-from wav2bold.datasets.scan import scan_run
+from wav2bold.datasets.scan import run_key
 from wav2bold.errors import DataError
 
 VOLUMES = 30
@@ -164,7 +164,7 @@ def test_the_sidecar_and_the_new_options_decide_a_recordings_digest(run: Run, tm
     without_unsteady(run)
 
     def key(**options: object) -> str:
-        return scan_run(run, Cleaning(**options), Targets(), tmp_path / "none").key
+        return run_key(run, Cleaning(**options), Targets())[1]
 
     keys = [
         key(high_pass_s=None),

@@ -10,6 +10,7 @@ from xml.parsers.expat import ExpatError
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -169,11 +170,26 @@ def _read_volumes(path: Path, mask: Path | None, smoothing_fwhm_mm: float | None
             from nilearn.image import smooth_img  # slow to import, seldom wanted
 
             image = smooth_img(image, smoothing_fwhm_mm)
-        data: NDArray[np.float32] = image.get_fdata(dtype=np.float32, caching="unchanged")
+        data = _values(image)
     except UNREADABLE as error:
         raise _damaged(path, error) from None
-    selected = data[keep] if keep is not None else data.reshape(-1, data.shape[3])
-    return np.ascontiguousarray(selected.T)
+    y = np.empty((data.shape[3], data[..., 0].size if keep is None else int(keep.sum())), np.float32)
+    for time, row in enumerate(
+        y
+    ):  # one by one: a volume fits into the processor's cache, a recording doesn't
+        volume = data[..., time]
+        row[:] = volume.ravel() if keep is None else volume[keep]
+    return y
+
+
+def _values(image: Any) -> NDArray[Any]:
+    """All values of an image: as they are stored, where no scale is given, or else as float32."""
+    stored = image.dataobj
+    if isinstance(stored, ArrayProxy) and (stored.slope, stored.inter) == (1, 0):
+        data = stored.get_unscaled()
+        if data.dtype.kind in "iuf":
+            return np.asarray(data)
+    return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
 
 
 def _read_surface(path: Path) -> NDArray[np.float32]:

@@ -17,16 +17,21 @@ from wav2bold.options import nearest
 
 FMRIPREP_HIGH_PASS_S = 128
 """Slowest period that the cosines in fMRIPrep's confounds file keep."""
-BLOCK = 8_192
+BLOCK = 2_048
 """Targets cleaned together, in float64: a mean of 10,000 costs float32 four of its seven digits."""
 
 
 def clean(
-    y: NDArray[np.float32], tr_s: float, cleaning: Cleaning, confounds: NDArray[np.float64] | None = None
+    y: NDArray[np.float32],
+    tr_s: float,
+    cleaning: Cleaning,
+    confounds: NDArray[np.float64] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """BOLD without its ends, trend, drifts and confounds, each target of mean 0 and sample sd 1.
 
     y: (volumes, targets), every target varying.  confounds: (volumes, columns), as long as y.
+    out: where the result is written, if not to a new array; it may be the steady volumes of y itself.
     Returns (volumes - drop_first - drop_last, targets) float32. What is regressed out is fitted together,
     after the volumes at both ends were dropped.
     Raises DataError if fewer than 2 degrees of freedom would remain.
@@ -34,20 +39,22 @@ def clean(
     kept = steady(len(y), cleaning)
     y = y[kept]
     nuisance = drifts(len(y), tr_s, cleaning.high_pass_s)
+    if cleaning.detrend:
+        nuisance = np.concatenate([np.arange(len(y), dtype=np.float64)[:, None], nuisance], axis=1)
     if confounds is not None:
         nuisance = np.concatenate([nuisance, confounds[kept]], axis=1)
-    taken = 1 + int(cleaning.detrend) + nuisance.shape[1]
+    taken = 1 + nuisance.shape[1]
     if len(y) < taken + 2:
         raise DataError(
             f"{len(y)} volumes, from which cleaning takes {taken} regressors",
             "raise cleaning.high_pass_s, name fewer confounds, or leave the recording out",
         )
-    cleaned = np.empty(y.shape, np.float32)
+    cleaned = np.empty(y.shape, np.float32) if out is None else out
     for start in range(0, y.shape[1], BLOCK):
         block = slice(start, start + BLOCK)
         cleaned[:, block] = nilearn_clean(
             y[:, block].astype(np.float64),
-            detrend=cleaning.detrend,
+            detrend=False,  # the trend is one of the regressors: one fit is faster than two
             standardize="zscore_sample",
             confounds=nuisance if nuisance.shape[1] else None,
             filter=False,

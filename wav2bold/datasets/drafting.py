@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wav2bold.datasets.card import make_card
-from wav2bold.datasets.measuring import measured, measuring_jobs
+from wav2bold.datasets.measuring import measured, measuring_bytes, measuring_jobs
 from wav2bold.datasets.scan import unpack
 from wav2bold.datasets.shards import DatasetCard, content_digest
 from wav2bold.datasets.single_writer import Writer
@@ -70,7 +70,7 @@ def draft_all(scanned: Scanned, told: Sources, writer: Writer, progress: Progres
     needed = taking_part(scanned.runs, told, unmeasured)
     lie = made("choosing targets", [shard for shard in whole if least is None or shard.name in needed])
     jobs = measuring_jobs(scanned, told, unmeasured, lie)
-    found = each("measuring", [*jobs.items()], progress, memory_of([0]))
+    found = each("measuring", [*jobs.items()], progress, memory_of([measuring_bytes(scanned, told)]))
     best = measured(told, unmeasured, dict(zip(jobs, found.values(), strict=True)))
     if least is None:
         kept, recordings = varying, whole

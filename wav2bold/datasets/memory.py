@@ -1,6 +1,8 @@
 """How much memory a task of `prepare` takes, so that Ray runs no more of them at once than fit."""
 
 import math
+import re
+from pathlib import Path
 
 import nibabel as nib
 
@@ -17,8 +19,8 @@ COPIES = 3
 """As read, with targets side by side, and only those that are kept."""
 BLOCK_COPIES = 4
 """A block of targets in float64, its drifts, what remains of it and what nilearn holds beside."""
-PACKED = 2
-"""Float32 in memory over gzip, or gzip in base64, on disk: 1 for noise, more for much that is constant."""
+HEAD_BYTES = 1 << 16
+"""A GIFTI file says at its beginning how many arrays it holds, and each array how long it is."""
 
 
 def cleaning_bytes(volumes: int, candidates: int) -> int:
@@ -28,7 +30,7 @@ def cleaning_bytes(volumes: int, candidates: int) -> int:
 
 
 def reading_bytes(run: Run) -> int:
-    """The same before anything was read: from the header, or from the size of files that have none.
+    """The same before anything was read, from the header.
 
     0 for files that are damaged or absent: reading them will tell.
     """
@@ -42,6 +44,20 @@ def reading_bytes(run: Run) -> int:
                 return cleaning_bytes(*map(int, image.shape))
             *space, volumes = image.shape
             return cleaning_bytes(int(volumes), math.prod(map(int, space)))
-        return COPIES * PACKED * sum(half.stat().st_size for half in run.bold)
+        sizes = [_surface_size(half) for half in run.bold]
+        return cleaning_bytes(sizes[0][0], sum(vertices for _, vertices in sizes))
     except (DataError, *UNREADABLE):
         return 0
+
+
+def _surface_size(path: Path) -> tuple[int, int]:
+    """Volumes and vertices of a GIFTI file, by its first lines. Raises ValueError if they don't say."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    found = [
+        re.search(rb"\b" + name + rb"\s*=\s*[\"'](\d+)", head) for name in (b"NumberOfDataArrays", b"Dim0")
+    ]
+    if None in found:
+        raise ValueError(f"{path}: says no size")
+    arrays, length = (int(one[1]) for one in found if one)
+    return arrays, length

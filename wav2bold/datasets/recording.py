@@ -143,15 +143,19 @@ def story_times_s(t: NDArray[np.int32], tr_s: float, onset_s: float) -> NDArray[
 
 
 def _cleaned(run: Run, raw: NDArray[np.float32], cleaning: Cleaning) -> tuple[Bold, NDArray[np.float32]]:
-    """The cleaned recording, and its tSNR per target. Its file's name is on what goes wrong."""
+    """The cleaned recording, which takes the memory of the raw one, and its tSNR per target.
+
+    Its file's name is on what goes wrong.
+    """
     confounds = read_confounds(run, cleaning, len(raw))
+    kept = steady(len(raw), cleaning)
+    steadiness = tsnr(raw[kept])
     try:
-        y = clean(raw, run.tr_s, cleaning, confounds)
+        y = clean(raw, run.tr_s, cleaning, confounds, out=raw[kept])
     except DataError as error:
         raise DataError(f"{run.bold[0]}: {error.what}", error.cure) from None
-    kept = steady(len(raw), cleaning)
     t = np.arange(kept.start, kept.stop, dtype=np.int32)
-    return Bold(t, story_times_s(t, run.tr_s, run.onset_s), y), tsnr(raw[kept])
+    return Bold(t, story_times_s(t, run.tr_s, run.onset_s), y), steadiness
 
 
 def _write(

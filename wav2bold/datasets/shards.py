@@ -216,7 +216,8 @@ def read_run(path: Place) -> Bold:
     table = _read(path, ["t", "time_s", "y"])
     width = table.schema.field("y").type.list_size
     values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["y"].chunks]
-    y = np.concatenate(values).reshape(-1, width).astype(np.float32, copy=False)
+    whole = values[0] if len(values) == 1 else np.concatenate(values)
+    y = whole.reshape(-1, width).astype(np.float32, copy=False)
     return Bold(table["t"].to_numpy(), table["time_s"].to_numpy(), y)
 
 

@@ -93,6 +93,7 @@ def _quiet_ray_data() -> Iterator[None]:
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.issue_detectors_config.detectors = []  # what a worker held for an earlier task isn't this one's
     # It logs its plans as news, and that it shows no bars as a warning
     loggers = {"ray.data": logging.WARNING, "ray.data._internal.progress": logging.ERROR}
     before = {name: logging.getLogger(name).level for name in loggers}

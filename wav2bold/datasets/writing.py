@@ -121,8 +121,9 @@ def remove_others(root: Place, keep: set[Place]) -> int:
 def _write(path: Place, table: pa.Table, metadata: Mapping[str, Any]) -> None:
     stored = {**(table.schema.metadata or {}), METADATA_KEY: json.dumps(metadata).encode()}
     table = table.replace_schema_metadata(stored)
-    # Noise doesn't compress: a dictionary or a strong codec would cost time and save nothing
-    options = {"compression": "lz4", "use_dictionary": False}
+    # Noise doesn't compress, and nobody asks for its range: these would cost time and save nothing
+    plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    options = {"compression": "lz4", "use_dictionary": False, "write_statistics": plain}
     if not isinstance(path, Path):
         buffer = io.BytesIO()
         pq.write_table(table, buffer, **options)
