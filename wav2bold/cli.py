@@ -1,6 +1,5 @@
 """The door: parse, call, show. No logic."""
 
-import errno
 import os
 import sys
 import traceback
@@ -14,6 +13,7 @@ from wav2bold import steps
 from wav2bold.config import Simulation
 from wav2bold.errors import RunsFailed, StudyError, UserError
 from wav2bold.options import explain, options_of
+from wav2bold.places import NOT_OURS, refusal
 from wav2bold.terminal import err, out, watching
 
 app = typer.Typer(
@@ -40,15 +40,18 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # our own bars tell; loading a small file needs none
     "MLFLOW_DISABLE_TELEMETRY": "true",  # recordings of people: nothing is told to anybody
 }
+# readable=False: whether a path may be read is told by whoever reads it, with the cure
 StudyFile = Annotated[
-    Path, typer.Argument(help="The study file, such as prepare writes.", show_default=False)
+    Path, typer.Argument(help="The study file, such as prepare writes.", show_default=False, readable=False)
 ]
 Address = Annotated[
     str | None,
     typer.Option(help="Ray cluster to work on, host:port or auto. Default: RAY_ADDRESS, or this machine."),
 ]
 Cpus = Annotated[int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")]
-Recordings = Annotated[Path, typer.Argument(help="Folder of recordings, or a manifest of them (.tsv).")]
+Recordings = Annotated[
+    Path, typer.Argument(help="Folder of recordings, or a manifest of them (.tsv).", readable=False)
+]
 Layout = Annotated[
     str | None,
     typer.Option(help="manifest, narratives, lebel or bids. Default: whichever the recordings look like."),
@@ -59,13 +62,6 @@ Space = Annotated[
 
 
 INTERRUPTED = 130
-NOT_OURS = {
-    errno.EACCES: "let yourself read and write there, or choose another place",
-    errno.EPERM: "let yourself read and write there, or choose another place",
-    errno.EROFS: "choose a place that can be written to",
-    errno.ENOSPC: "free some space and run the same command again",
-    errno.EDQUOT: "free some space and run the same command again",
-}
 
 
 def _described(field: str) -> Any:
@@ -377,10 +373,7 @@ def main() -> None:
         code = INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last door
         if isinstance(error, OSError) and error.errno in NOT_OURS:
-            where = f"{error.filename}: " if error.filename else ""
-            err.print(
-                f"wav2bold: {where}{error.strerror}; {NOT_OURS[error.errno]}", markup=False, soft_wrap=True
-            )
+            err.print(f"wav2bold: {refusal(error.filename, error)}", markup=False, soft_wrap=True)
             code = 2
         elif hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own, of any version
             said = error.format_message().rstrip(".")

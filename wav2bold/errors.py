@@ -34,6 +34,10 @@ class DataError(UserError):
     """A recording, a stimulus or a shard can't be used."""
 
 
+class StorageError(DataError):
+    """Where shards or results go can't be read or written: no recording's fault, and so for all of them."""
+
+
 class EncoderError(UserError):
     """A speech model can't be loaded or lacks what was asked of it."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from pydantic_core import ErrorDetails
 
 from wav2bold.errors import DataError, StudyError
+from wav2bold.places import written
 
 
 class Options(BaseModel):
@@ -34,11 +35,18 @@ Model = TypeVar("Model", bound=Options)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a text file so that a reader sees all of it or nothing.
+
+    Raises StorageError if it can't be written; what was there is then as it was.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def check_file(path: Path) -> None:
@@ -50,17 +58,24 @@ def check_file(path: Path) -> None:
 
 def check_folder(path: Path, cure: str = "choose another --out") -> None:
     """Raise DataError unless `path` is a folder to write into, or one can be made there. Changes nothing."""
-    if path.exists() and not path.is_dir():
+    if _is_there(path) and not path.is_dir():
         raise DataError(f"{path}: is a file", cure)
     _check_above(path / "any", cure)
 
 
 def _check_above(path: Path, cure: str = "choose another --out") -> None:
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    above = next(folder for folder in path.absolute().parents if _is_there(folder))
     if not above.is_dir():
         raise DataError(f"{above}: is a file, no folder can be made below it", cure)
     if not os.access(above, os.W_OK | os.X_OK):
-        raise DataError(f"{above}: can't be written into", cure)
+        raise DataError(f"{above}: can't be written into", f"let yourself write there, or {cure}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:  # what lies in a closed folder is nobody's business
+        return False
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -75,6 +90,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file", "`prepare` writes a study.yaml to begin from") from None
+    except PermissionError:
+        raise StudyError(f"{path}: may not be read", "let yourself read it, or ask whoever owns it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: can't be read ({error})", "give a YAML text file") from None
     try:

@@ -2,9 +2,10 @@
 
 A folder is a `pathlib.Path`; a URL is a `upath.UPath`, which has the same methods. Nothing of fsspec is
 loaded before a URL is met. Whatever a store may raise comes out of the functions here as FileNotFoundError,
-or as a DataError of one line.
+or as a DataError of one line; what a disk says while it is written to, out of `written`.
 """
 
+import errno
 import os
 import re
 import threading
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     from upath import UPath
@@ -26,6 +27,16 @@ else:
 ANSWERS_S = 20.0
 """How long a store may take to list a folder before we call it away. S3's own client tries for 10 s."""
 URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*(::|://)")
+NOT_OURS = {
+    errno.EACCES: "let yourself read and write there, or choose another {place}",
+    errno.EPERM: "let yourself read and write there, or choose another {place}",
+    errno.EROFS: "choose another {place}, that can be written to",
+    errno.ENOSPC: "free some space or choose another {place}, then run the same command again",
+    errno.EDQUOT: "free some space or choose another {place}, then run the same command again",
+}
+"""What cures an error that no program can mend, by its number."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Those that only writing meets."""
 ONE_STEP = {"abfs", "abfss", "az", "gcs", "gs", "memory", "s3", "s3a"}
 """Stores in which an object appears whole or not at all; in others a file is moved into its place."""
 
@@ -116,6 +127,27 @@ def read_whole(file: Place) -> bytes:
         return bytes(file.read_bytes())
 
 
+def refusal(where: AnyPlace | None, error: OSError, instead: str = "place") -> StorageError:
+    """What a disk said while something was written there, with its cure.
+
+    where: what it was about, None where nobody knows.  instead: what the user could choose another of.
+    """
+    number = error.errno or 0
+    reason = os.strerror(number) if number else str(error)
+    what = reason if where is None else f"{where}: {reason}"
+    cure = NOT_OURS.get(number, "check that disk, or choose another {place}")
+    return StorageError(what, cure.format(place=instead))
+
+
+@contextmanager
+def written(where: AnyPlace, instead: str = "place") -> Iterator[None]:
+    """What a disk says against writing there, as a StorageError. instead: as `refusal` takes it."""
+    try:
+        yield
+    except OSError as error:
+        raise refusal(where, error, instead) from None
+
+
 @contextmanager
 def opened(file: Place) -> Iterator[Any]:
     """A file as pyarrow can read a part of it. Raises FileNotFoundError if there is none."""
@@ -201,18 +233,18 @@ def _list(folder: "UPath") -> None:
 
 @contextmanager
 def _plain_errors(where: "UPath", done: str) -> Iterator[None]:
-    """A store's errors, each library's own, as FileNotFoundError or a DataError of one line."""
+    """A store's errors, each library's own, as FileNotFoundError or a StorageError of one line."""
     try:
         yield
     except (DataError, FileNotFoundError):
         raise
     except ImportError as error:
         extra = ": pip install 'wav2bold[s3]'" if where.protocol in ("s3", "s3a") else ""
-        raise DataError(
+        raise StorageError(
             f"{where}: needs a further package ({_reason(error)})", f"install it{extra}"
         ) from None
     except PermissionError as error:
-        raise DataError(
+        raise StorageError(
             f"{where}: may not be {done} ({_reason(error)})",
             "check the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
             if where.protocol in ("s3", "s3a")
@@ -221,11 +253,11 @@ def _plain_errors(where: "UPath", done: str) -> Iterator[None]:
     except ValueError as error:
         if type(error).__module__.startswith("pyarrow"):  # what the file holds is its reader's concern
             raise
-        raise DataError(
+        raise StorageError(
             f"{where}: can't be {done} ({_reason(error)})", f"mend it{_endpoint(where)}"
         ) from None
     except Exception as error:  # noqa: BLE001  # botocore's, aiohttp's and google's errors share no base
-        raise DataError(
+        raise StorageError(
             f"{where}: can't be {done} ({_reason(error)})", f"check the network{_endpoint(where)}"
         ) from None
 

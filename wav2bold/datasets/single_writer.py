@@ -20,13 +20,15 @@ from filelock import FileLock, Timeout
 
 from wav2bold.datasets.shards import MARKER_NAME, content_digest
 from wav2bold.errors import DataError, UserError
-from wav2bold.places import Place, copy, files_below, read_whole, remove, remove_below
+from wav2bold.places import Place, copy, files_below, read_whole, refusal, remove, remove_below, written
 from wav2bold.progress import Progress
 
 LOCK_NAME = ".lock"
 ASIDE_NAME = ".aside"
 OF_WRITERS = (LOCK_NAME, ASIDE_NAME)
 """Beginnings of the names that only a writer at work leaves in a folder."""
+OUT = "--out"
+"""What the user chose the folder of shards by."""
 ABANDONED_S = 7 * 24 * 3600
 """How old drafts in a store are before they are somebody's who will not come back."""
 AT_ONCE = 16
@@ -62,8 +64,9 @@ class Writer:
     def publish(self, draft: Place, path: Place) -> None:
         """Put a drafted file into its place, in one step; in a store, only if we still may write."""
         if isinstance(draft, Path) and isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.replace(path)
+            with written(path, OUT):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                draft.replace(path)
             return
         self.check()
         copy(draft, path)
@@ -80,12 +83,19 @@ class Writer:
             )
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of shards that a draft is for, whose own name says nothing; another path is itself."""
+    aside = path.parent.parent
+    return aside.parent if aside.name == ASIDE_NAME else path
+
+
 @contextmanager
 def single_writer(root: Place, progress: Progress) -> Iterator[Writer]:
     """The right to write into `root`, made if it is absent; waits, and says so, while another has it.
 
     Drafts go when the work is done, or has met a user's mistake, and stay when it was interrupted.  A folder
     in which nothing was written by the end is left as it was.
+    Raises StorageError if nothing can be written there.
     """
     writer = Writer(root, f"{int(time.time())}-{secrets.token_hex(8)}")
     if not isinstance(root, Path):
@@ -94,19 +104,23 @@ def single_writer(root: Place, progress: Progress) -> Iterator[Writer]:
             yield writer
         return
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
-    lock = _lock(root, progress)
     try:
-        _adopt(root / ASIDE_NAME, root / ASIDE_NAME / writer.token)
+        lock = _lock(root, progress)
+    except BaseException:
+        _remove_empty(made)
+        raise
+    try:
+        with written(root, OUT):
+            _adopt(root / ASIDE_NAME, root / ASIDE_NAME / writer.token)
         with _drafts(writer):
             yield writer
     finally:
         with suppress(OSError):  # it holds drafts, or is gone
             (root / ASIDE_NAME).rmdir()
-        (root / LOCK_NAME).unlink(missing_ok=True)  # while it is held: whoever waits looks for it again
+        with suppress(OSError):  # the disk has become read-only
+            (root / LOCK_NAME).unlink()  # while it is held: whoever waits looks for it again
         if not (root / MARKER_NAME).exists():
-            with suppress(OSError):  # another has begun to use one of them, or there are drafts
-                for folder in made:
-                    folder.rmdir()
+            _remove_empty(made)
         lock.release()
 
 
@@ -126,6 +140,12 @@ def _drafts(writer: Writer) -> Iterator[None]:
         elif not kept:
             with suppress(UserError):  # a store that can't be reached any more is told of already
                 remove_below(writer.aside)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):  # another has begun to use one of them, or there are drafts
+        for folder in folders:
+            folder.rmdir()
 
 
 def _adopt(asides: Path, own: Path) -> None:
@@ -160,12 +180,16 @@ def _adopt_in_store(writer: Writer) -> None:
 
 def _lock(root: Path, progress: Progress) -> FileLock:
     while True:
-        root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(root / LOCK_NAME)
-        with suppress(FileNotFoundError):  # one that gave up has just removed its empty folder
+        try:
+            root.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(blocking=False)
             except Timeout:
                 progress("waiting for another prepare of the same shards", 0, 0)
                 lock.acquire()
-            return lock
+        except FileNotFoundError:  # one that gave up has just removed its empty folder
+            continue
+        except OSError as error:
+            raise refusal(root, error, OUT) from None
+        return lock

@@ -14,7 +14,8 @@ from wav2bold.datasets.layouts.choosing import Refuse, stop
 from wav2bold.datasets.memory import WORKER_BYTES
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.wanted import Job
-from wav2bold.errors import DataError, UserError
+from wav2bold.errors import DataError, StorageError, UserError
+from wav2bold.places import FULL, refusal
 from wav2bold.progress import Progress
 
 
@@ -29,6 +30,7 @@ def each(
 
     max_bytes: memory that Ray sets aside for each of them.
     refuse: told of each job that met a user's mistake; it gives nothing.
+    Raises StorageError as soon as a job does: the others would meet the same.
     """
     assert ray.is_initialized()
     if not jobs:
@@ -41,6 +43,8 @@ def each(
         )
         for count, row in enumerate(done.iter_rows(), start=1):
             index, result = row["index"], pickle.loads(row["result"])  # noqa: S301  # made by _run_job
+            if isinstance(result, StorageError):
+                raise result
             if isinstance(result, UserError):
                 refuse(jobs[index][0], result)
             else:
@@ -84,6 +88,10 @@ def _run_job(row: dict[str, Any]) -> dict[str, Any]:
         result = pickle.loads(row["job"])()  # noqa: S301  # made by each
     except UserError as error:
         result = error
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        result = refusal(error.filename, error)
     return {"index": row["index"], "result": pickle.dumps(result)}
 
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.shards import CARD_NAME, MARKER_NAME, SCHEMA_VERSION, Bold
-from wav2bold.datasets.single_writer import OF_WRITERS
+from wav2bold.datasets.single_writer import OF_WRITERS, OUT, folder_of
 from wav2bold.errors import DataError
-from wav2bold.places import Place, files_below, opened, put_whole, remove, within
+from wav2bold.options import write_whole
+from wav2bold.places import Place, files_below, opened, put_whole, remove, within, written
 
 METADATA_KEY = b"wav2bold"
 CHUNK_S = 30
@@ -34,16 +35,16 @@ def claim(root: Place, token: str = "") -> None:
     """Mark a folder as ours, and what it holds as unfinished until a card is written.
 
     token: the writer's own name; a store's marker keeps it, so that an older writer sees that it is one.
-    Raises DataError as `check_ours` does.
+    Raises DataError as `check_ours` does, StorageError if the marker can't be written.
     """
     check_ours(root)
     marker = f"wav2bold shards, schema {SCHEMA_VERSION}\n"
     if isinstance(root, Path):
-        root.mkdir(parents=True, exist_ok=True)
-        (root / MARKER_NAME).write_text(marker)
+        write_whole(root / MARKER_NAME, marker)
     else:
         put_whole(root / MARKER_NAME, f"{marker}{token}\n".encode())
-    remove(root / CARD_NAME)
+    with written(root / CARD_NAME, OUT):
+        remove(root / CARD_NAME)
 
 
 def check_ours(root: Place) -> None:
@@ -107,14 +108,15 @@ def remove_others(root: Place, keep: set[Place]) -> int:
                 remove(root / name)
                 removed += 1
         return removed
-    for part in PARTS:
-        for path in sorted((root / part).rglob("*"), reverse=True):  # files before their folders
-            if path.is_dir():
-                if not any(path.iterdir()):
-                    path.rmdir()
-            elif path not in keep:
-                path.unlink()
-                removed += 1
+    with written(root, OUT):
+        for part in PARTS:
+            for path in sorted((root / part).rglob("*"), reverse=True):  # files before their folders
+                if path.is_dir():
+                    if not any(path.iterdir()):
+                        path.rmdir()
+                elif path not in keep:
+                    path.unlink()
+                    removed += 1
     return removed
 
 
@@ -131,8 +133,12 @@ def _write(path: Place, table: pa.Table, metadata: Mapping[str, Any]) -> None:
         return
     # Readers of whole folders pass over names that begin with a dot
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
-    try:
-        pq.write_table(table, partial, **options)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written(folder_of(path), OUT):
+        try:
+            with pa.OSFile(
+                str(partial), "wb"
+            ) as file:  # pyarrow's own stays open after an error, and holds room
+                pq.write_table(table, file, **options)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
