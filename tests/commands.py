@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def wav2bold(
-    *words: object, folder: Path | None = None, env: Mapping[str, str] | None = None, timeout_s: float = 600
+    *words: object,
+    folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 600,
+    before: Sequence[str] = (),
 ) -> Done:
-    """Run `wav2bold` with these words in `folder`."""
+    """Run `wav2bold` with these words in `folder`. before: words of a command that runs it."""
     done = subprocess.run(
-        [executable(), *map(str, words)],
+        [*before, executable(), *map(str, words)],
         cwd=folder,
         env=environment(**(env or {})),
         capture_output=True,

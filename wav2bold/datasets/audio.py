@@ -8,6 +8,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from wav2bold.datasets.files import check_readable
 from wav2bold.errors import DataError
 
 SAMPLE_RATE_HZ = 16_000
@@ -56,8 +57,7 @@ def read_story(path: Path) -> Sound:
 
 def _read(path: Path) -> tuple[NDArray[np.float32], int, float]:
     """(samples, channels) at the file's own rate, that rate, and the highest value that the file can hold."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", "put the story's sound there")
+    check_readable(path, "put the story's sound there")
     try:
         with soundfile.SoundFile(path) as file:
             rate_hz, bits = file.samplerate, PCM_BITS.get(file.subtype)

@@ -16,6 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from wav2bold.datasets.cifti import grayordinates, is_cifti, model_words, read_series, series_tr_s
+from wav2bold.datasets.files import check_readable
 from wav2bold.datasets.matrices import columns as matrix_columns
 from wav2bold.datasets.matrices import is_matrix, read_matrix
 from wav2bold.datasets.runs import Run
@@ -145,6 +146,7 @@ def header_tr_s(path: Path) -> float | None:
     if is_matrix(path):
         return None
     if path.name.endswith(".gii"):
+        check_readable(path)
         with path.open("rb") as file:
             head = file.read(1 << 16)  # metadata comes before the first array
         found = re.search(rb"TimeStep\W[^0-9]*?([0-9][0-9.eE+-]*)", head)
@@ -236,8 +238,7 @@ def _overlaid(over_path: Path, image: Any, path: Path, what: str) -> NDArray[Any
 
 def _load(path: Path) -> Any:
     """Open a file; volumes are read later, surfaces at once. nibabel has no types."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", "fetch it (with DataLad: `datalad get`)")
+    check_readable(path)
     try:
         return nib.load(path)
     except UNREADABLE as error:

@@ -11,6 +11,7 @@ from nilearn.signal import clean as nilearn_clean
 from numpy.typing import NDArray
 
 from wav2bold.config import Cleaning
+from wav2bold.datasets.files import check_readable, is_there
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 from wav2bold.options import nearest
@@ -81,12 +82,15 @@ def drifts(volumes: int, tr_s: float, high_pass_s: float | None) -> NDArray[np.f
 
 
 def confound_files(run: Run, cleaning: Cleaning) -> list[Path]:
-    """The files that `read_confounds` would read."""
+    """The files that `read_confounds` would read. Raises DataError if one may not be read."""
     if run.confounds is None or not (cleaning.confounds or cleaning.confounds_strategy):
         return []
     sidecar = _sidecar(run.confounds)
-    named = cleaning.confounds_strategy == "compcor" and sidecar.is_file()
-    return [run.confounds, *([sidecar] if named else [])]
+    named = cleaning.confounds_strategy == "compcor" and is_there(sidecar)
+    files = [run.confounds, *([sidecar] if named else [])]
+    for path in files:
+        check_readable(path)
+    return files
 
 
 def read_confounds(run: Run, cleaning: Cleaning, volumes: int) -> NDArray[np.float64] | None:

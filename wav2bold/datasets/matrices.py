@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2bold.datasets.files import check_readable
 from wav2bold.errors import DataError
 
 SUFFIXES = (".hf5", ".h5", ".hdf5")
@@ -94,8 +95,7 @@ def _listed(there: dict[str, tuple[int, ...]]) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", "fetch it (with DataLad: `datalad get`)")
+    check_readable(path)
     try:
         with h5py.File(path, "r") as file:
             yield file

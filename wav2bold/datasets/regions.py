@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wav2bold.config import Targets
 from wav2bold.datasets.bold import has_voxels_or_vertices, surface_labels, volume_labels
+from wav2bold.datasets.files import check_readable
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 from wav2bold.options import nearest
@@ -154,6 +155,7 @@ def read_names(path: Path) -> dict[int, str]:
     names = _names_file(path)
     if names is None:
         return {}
+    check_readable(names)
     try:
         text = names.read_text(encoding="utf-8-sig")
         found = {".tsv": _from_table, ".json": _from_json, ".txt": _from_lines}[names.suffix](text)

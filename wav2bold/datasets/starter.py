@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from wav2bold.config import Study
+from wav2bold.datasets.files import is_there
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.datasets.splits import default_split
 from wav2bold.errors import DataError
@@ -19,7 +20,7 @@ Next: wav2bold sweep {path}
 def recommended(recordings: Path) -> Study | None:
     """The study that the recordings bring along in their own `study.yaml`; None if they don't."""
     path = recordings / "study.yaml"
-    return Study.load(path) if path.is_file() else None
+    return Study.load(path) if is_there(path) else None
 
 
 def study_path(shards: Place) -> Path:

@@ -6,7 +6,6 @@ remembers a folder's state for as long as the process lives.
 """
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.cifti import DTSERIES
+from wav2bold.datasets.files import check_readable, is_there, may_not_be_read, walk
 from wav2bold.datasets.layouts.choosing import (
     TR_TOLERANCE_S,
     Refuse,
     Tell,
     choose_space,
+    refuse_closed,
     space_of,
     stop,
     unheard,
@@ -68,12 +69,15 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
     Raises DataError if nothing is found. `refuse` is told, with the file, where a partner, a TR, events or a
     sound is missing, or the sidecar's TR is not the header's.
     """
-    files = [_File(path, parse_bids_entities(path)) for path in _walk(root)]
+    closed: list[Path] = []
+    files = [_File(path, parse_bids_entities(path)) for path in _walk(root, closed)]
     by_subject: defaultdict[str | None, list[_File]] = defaultdict(list)
     for file in files:
         by_subject[file.entities.get("sub")].append(file)
+    groups = _recordings(root, files, space, tell, closed)
+    refuse_closed(root, closed, refuse)
     runs: list[Run] = []
-    for group in _recordings(root, files, space, tell):
+    for group in groups:
         recording = group[0].recording
         own = by_subject[recording["sub"]] + by_subject[None]  # what may apply to it
         try:
@@ -108,25 +112,20 @@ def _runs(root: Path, group: list[_File], own: Sequence[_File]) -> list[Run]:
     ]
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Files whose BIDS suffix matters here, sorted. Follows links, since DataLad is made of them."""
+def _walk(root: Path, closed: list[Path]) -> Iterator[Path]:
+    """Files whose BIDS suffix matters here, sorted. closed: folders that may not be read are added to it."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder", "give the folder of a BIDS data set or its derivatives")
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            if name.partition(".")[0].rpartition("_")[2] in SUFFIXES and not name.startswith("."):
-                yield Path(folder, name)
+    for folder, names in walk(root, closed):
+        for name in names:
+            if name.partition(".")[0].rpartition("_")[2] in SUFFIXES:
+                yield folder / name
 
 
-def _recordings(root: Path, files: Sequence[_File], space: str | None, tell: Tell) -> list[list[_File]]:
-    """Each recording's files in one space, in order."""
+def _recordings(
+    root: Path, files: Sequence[_File], space: str | None, tell: Tell, closed: Sequence[Path]
+) -> list[list[_File]]:
+    """Each recording's files in one space, in order. closed: folders in which others may be."""
     kinds = (*VOLUMES, SURFACE, DTSERIES)
     found = [f for f in files if f.entities["suffix"] == "bold" and f.entities.get("ext") in kinds]
     found = [f for f in found if "sub" in f.entities and f.entities.get("desc", "preproc") == "preproc"]
@@ -134,6 +133,8 @@ def _recordings(root: Path, files: Sequence[_File], space: str | None, tell: Tel
     for file in found:
         groups[tuple(sorted(file.recording.items()))].append(file)
     chosen = {key: _processed(group) for key, group in groups.items()}
+    if not chosen and closed:
+        raise may_not_be_read(closed[0])
     if not chosen:
         raise DataError(
             f"{root}: no recordings found",
@@ -192,6 +193,7 @@ def _tr_s(bold: _File, files: Sequence[_File]) -> float:
     above = [f for f in files if f.path.suffix == ".json" and f.path.parent in bold.path.parents]
     above = [f for f in above if f.entities["suffix"] == "bold" and _inherits(f, bold)]
     for file in sorted(above, key=lambda f: (len(f.path.parts), len(f.entities))):
+        check_readable(file.path)
         try:
             value = json.loads(file.path.read_text(encoding="utf-8")).get("RepetitionTime")
             stated = stated if value is None else (float(value), file.path)
@@ -241,6 +243,7 @@ def _hearings(
             f"{bold.path}: no events file says which story was heard",
             f"write {stem}_events.tsv with the columns onset, duration and stim_file",
         )
+    check_readable(path)
     try:
         events = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"])
     except (OSError, ValueError):  # pandas' own, also of text that is none
@@ -280,7 +283,7 @@ def _sound(root: Path, events: Path, name: str, *, exact: bool) -> Path | None:
     names = [name.removeprefix("stimuli/")] if exact else [name + suffix for suffix in SOUNDS]
     for folder in events.parents:
         for candidate in names:
-            if (folder / "stimuli" / candidate).is_file():
+            if is_there(folder / "stimuli" / candidate):
                 return folder / "stimuli" / candidate
         if folder == root:
             return None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wav2bold.datasets.bold import header_tr_s
+from wav2bold.datasets.files import is_there, may_not_be_read
 from wav2bold.errors import DataError, UserError
 from wav2bold.pages.words import some
 
@@ -23,6 +24,12 @@ def unheard(sentence: str) -> None:
 def stop(_: str, error: UserError) -> None:
     """For whoever wants all recordings or none: the first that can't be used ends everything."""
     raise error
+
+
+def refuse_closed(root: Path, closed: Sequence[Path], refuse: Refuse) -> None:
+    """Tell `refuse` of each folder that may not be read: recordings in it would be passed over unseen."""
+    for folder in closed:
+        refuse(folder.relative_to(root).as_posix(), may_not_be_read(folder))
 
 
 def space_of(entities: Mapping[str, str]) -> str:
@@ -55,7 +62,7 @@ UNFETCHED = "not fetched yet (`datalad get`)"
 
 def is_fetched(path: Path) -> bool:
     """Whether a file's bytes are here. DataLad leaves a link to nowhere for those that were not fetched."""
-    return path.is_file()
+    return is_there(path)
 
 
 def left_out(recordings: Sequence[str], why: str) -> str:

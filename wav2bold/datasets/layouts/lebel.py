@@ -16,6 +16,7 @@ matrix with volumes [10:-5] of what was heard, so its row 0 is volume 10, acquir
 
 from pathlib import Path
 
+from wav2bold.datasets.files import below, may_not_be_read
 from wav2bold.datasets.layouts.choosing import (
     UNFETCHED,
     Refuse,
@@ -23,6 +24,7 @@ from wav2bold.datasets.layouts.choosing import (
     choose_space,
     is_fetched,
     left_out,
+    refuse_closed,
     stop,
     unheard,
 )
@@ -50,7 +52,10 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
     Raises DataError if nothing is found. `refuse` is told where a matrix or a sound is missing, or damaged.
     """
     choose_space(root, [SPACE], space)
-    paths = [path for folder in FOLDERS for path in sorted((root / folder).glob("*/*.hf5"))]
+    closed: list[Path] = []
+    paths = [path for folder in FOLDERS for path in below(root / folder, "*/*.hf5", closed)]
+    if not paths and closed:
+        raise may_not_be_read(closed[0])
     if not paths:
         raise DataError(f"{root}: no recordings found", f"looked for {FOLDERS[0]}/*/*.hf5")
     fetched = [path for path in paths if is_fetched(path)]
@@ -59,6 +64,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
         tell(left_out(missing, UNFETCHED))
     if not fetched:
         raise DataError(f"{paths[0].parent.parent}: nothing there was fetched", "fetch some (`datalad get`)")
+    refuse_closed(root, closed, refuse)
     runs: list[Run] = []
     for path in fetched:
         try:

@@ -25,6 +25,7 @@ from pathlib import Path
 from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
+from wav2bold.datasets.files import is_there, may_not_be_read
 from wav2bold.datasets.layouts.choosing import (
     Refuse,
     Tell,
@@ -67,7 +68,11 @@ def find_runs(
     runs: list[Run] = []
     for number, values in lines:
         wrong: list[DataError] = []
-        run = _run(source.parent, values, wrong)
+        try:
+            run = _run(source.parent, values, wrong)
+        except DataError as error:  # a path that may not be read
+            run = None
+            wrong.append(error)
         mistakes += [(number, str(error)) for error in wrong]
         if run is None:
             continue
@@ -115,6 +120,8 @@ def _lines(source: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
         text = source.read_text(encoding="utf-8-sig")  # Excel begins its files with a mark
     except FileNotFoundError:
         raise DataError(f"{source}: no such file", "give a manifest, or a folder of recordings") from None
+    except PermissionError:
+        raise may_not_be_read(source) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: is not UTF-8 text ({error.reason})", "save it as UTF-8") from None
     except OSError as error:
@@ -225,7 +232,7 @@ def _file(folder: Path, name: str, value: str | None, wrong: list[DataError]) ->
     if value is None:
         return None
     path = folder / value
-    if not path.is_file():
+    if not is_there(path):
         wrong.append(_no_file(name, path))
     return path
 
@@ -239,8 +246,8 @@ def _bold(folder: Path, value: str | None, wrong: list[DataError]) -> tuple[tupl
     if value is None:
         return (), None
     name, _, member = value.partition(MEMBER)
-    bold = _pair(folder, name) if not (folder / name).is_file() else (folder / name,)
-    wrong += [_no_file("bold", path) for path in bold if not path.is_file()]
+    bold = _pair(folder, name) if not is_there(folder / name) else (folder / name,)
+    wrong += [_no_file("bold", path) for path in bold if not is_there(path)]
     if [path.suffix == ".gii" for path in bold] not in ([False], [True, True]):
         wrong.append(DataError(f"bold {value}: surfaces come in pairs of GIFTI", "write LEFT.gii,RIGHT.gii"))
     if member and not is_matrix(bold[0]):
@@ -255,6 +262,6 @@ def _pair(folder: Path, value: str) -> tuple[Path, ...]:
     parts = value.split(",")
     for cut in range(1, len(parts)):
         left, right = (folder / ",".join(side).strip() for side in (parts[:cut], parts[cut:]))
-        if left.is_file() and right.is_file():
+        if is_there(left) and is_there(right):
             return (left, right)
     return tuple(folder / part.strip() for part in parts)

@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 from bids2table import parse_bids_entities
 
+from wav2bold.datasets.files import below, check_readable, is_there, may_not_be_read
 from wav2bold.datasets.layouts.choosing import (
     UNFETCHED,
     Refuse,
@@ -37,6 +38,7 @@ from wav2bold.datasets.layouts.choosing import (
     choose_space,
     is_fetched,
     left_out,
+    refuse_closed,
     space_of,
     stop,
     unheard,
@@ -78,8 +80,10 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
     is missing, or the events are not those of event_meta.json.
     """
     stories, excluded = _stories(root), _excluded(root)
-    by_space = _recordings(root)
-    refused = False
+    closed: list[Path] = []
+    by_space = _recordings(root, closed)
+    refuse_closed(root, closed, refuse)
+    refused = bool(closed)
     if space is None and USUAL_SPACE in by_space:
         space = USUAL_SPACE
     left: defaultdict[str, list[str]] = defaultdict(list)
@@ -104,14 +108,16 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
     return numbered(runs)
 
 
-def _recordings(root: Path) -> dict[str, list[_Recording]]:
-    """All recordings of each space, ordered by name."""
+def _recordings(root: Path, closed: list[Path]) -> dict[str, list[_Recording]]:
+    """All recordings of each space, ordered by name. closed: folders that may not be read are added to it."""
     files: defaultdict[tuple[str, str], dict[str, Path]] = defaultdict(dict)
-    for path in sorted((root / PIPELINE).glob("sub-*/func/sub-*_desc-clean*")):
+    for path in below(root / PIPELINE, "sub-*/func/sub-*_desc-clean*", closed):
         entities = parse_bids_entities(path)
         if entities.get("desc") == "clean" and entities.get("ext") in {".func.gii", ".nii.gz", ".nii"}:
             stem = path.name.partition("_space-")[0]
             files[space_of(entities), stem][entities.get("hemi", "")] = path
+    if not files and closed:
+        raise may_not_be_read(closed[0])
     if not files:
         raise DataError(
             f"{root}: no recordings found",
@@ -140,7 +146,7 @@ def _runs(root: Path, recording: _Recording, stories: Stories) -> Iterator[Run]:
     space = space_of(parse_bids_entities(recording.files[0]))
     beside = root / recording.subject / "func" / f"{recording.stem}_events.tsv"
     above = root / f"task-{recording.task}_events.tsv"  # as BIDS lets all recordings of a task share one
-    path = above if above.is_file() and not beside.is_file() else beside
+    path = above if is_there(above) and not is_there(beside) else beside
     for sound, onset_s in _sounds(path, stories).items():
         audio = root / "stimuli" / sound
         if not is_fetched(audio):  # the scripts call a sound `notthefall` whose task is `notthefallintact`
@@ -168,8 +174,7 @@ def _sounds(path: Path, stories: Stories) -> dict[str, float]:
 
     Raises DataError if its stories are not those of event_meta.json.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", "fetch it: it says when the sound began")
+    check_readable(path, "fetch it: it says when the sound began")
     try:
         events = pd.read_csv(path, sep="\t", na_values=["n/a"], dtype={"trial_type": str, "stim_file": str})
     except ValueError:  # pandas' own, also of text that is none
@@ -221,8 +226,7 @@ def _is_excluded(stem: str, excluded: list[str]) -> bool:
 
 
 def _read_json(path: Path) -> dict[str, dict[str, Any]]:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file", "fetch the collection's code folder")
+    check_readable(path, "fetch the collection's code folder")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
