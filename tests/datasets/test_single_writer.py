@@ -5,8 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -265,6 +267,32 @@ def test_a_lock_that_a_dead_process_left_blocks_nobody(tmp_path: Path) -> None:
 def test_a_writer_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
     with single_writer(tmp_path / "a" / "b", print):
         assert (tmp_path / "a" / "b" / ".lock").is_file()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_task_that_goes_on_after_a_mistake_leaves_nothing(tmp_path: Path) -> None:
+    written: list[Path] = []
+    tasks: list[threading.Thread] = []
+
+    def go_on(aside: Path) -> None:
+        with suppress(FileNotFoundError):
+            for number in range(100_000):
+                written.append(aside / f"{number}.parquet")
+                written[-1].write_text("a draft")
+
+    def be_mistaken() -> None:
+        with single_writer(tmp_path / "shards", print) as writer:
+            assert isinstance(writer.aside, Path)
+            tasks.append(threading.Thread(target=go_on, args=[writer.aside]))
+            tasks[0].start()
+            while len(written) < 1000:
+                time.sleep(0.001)
+            raise DataError("a recording is damaged", "fetch it again")
+
+    with pytest.raises(DataError, match="is damaged"):
+        be_mistaken()
+    tasks[0].join()
+    assert len(written) < 100_000
     assert list(tmp_path.iterdir()) == []
 
 

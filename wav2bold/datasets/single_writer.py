@@ -136,10 +136,19 @@ def _drafts(writer: Writer) -> Iterator[None]:
     finally:
         if isinstance(writer.aside, Path):
             if not (kept and any(writer.aside.iterdir())):
-                shutil.rmtree(writer.aside, ignore_errors=True)
+                _remove_aside(writer.aside)
         elif not kept:
             with suppress(UserError):  # a store that can't be reached any more is told of already
                 remove_below(writer.aside)
+
+
+def _remove_aside(folder: Path) -> None:
+    """Remove drafts, also while a task that nobody waits for any more writes another."""
+    away = folder.with_name(f".{folder.name}")
+    with suppress(OSError):
+        folder.rename(away)  # what is then written to its old name fails
+        folder = away
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_empty(folders: list[Path]) -> None:
