@@ -1,12 +1,18 @@
 """Whatever is wrong with a recording, it is named with its cure, and all others are done.
 
-One data set holds every case in a subject of its own, so that one `prepare` meets all of them.
+One data set of volumes and one of surfaces hold every case in a subject of its own, so that one `prepare`
+meets all of them. In one by itself, each ends a strict `prepare`.
 """
 
+import io
 import json
+import os
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +21,7 @@ import soundfile
 from recordings import add_events, add_story, add_surfaces, add_volumes, noise, save_surface
 from stores import contents
 
-from wav2bold import steps
+from wav2bold import cli, steps
 from wav2bold.config import Cleaning
 from wav2bold.datasets.prepare import Prepared, prepare
 from wav2bold.datasets.shards import open_shards
@@ -24,16 +30,21 @@ from wav2bold.errors import DataError
 pytestmark = pytest.mark.usefixtures("small_ray")
 PLAIN = Cleaning(high_pass_s=None, detrend=False)
 STORY = "story1"
+VOLUMES, SURFACES = "volumes", "surfaces"
 
 
 @dataclass(frozen=True)
 class Case:
-    """make: adds a subject's recordings.  name: as the failure is called.  says: parts of its line."""
+    """make: adds a subject's recordings.  name: as the failure is called.  says: parts of its line.
+
+    kind: of the data set that it is added to, since one is in one space.
+    """
 
     what: str
     make: Callable[[Path, str], object]
     says: tuple[str, ...]
     name: str = "sub-{subject}_task-story1_run-1"
+    kind: str = VOLUMES
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,30 @@ def volumes(y: np.ndarray, **options: float) -> Callable[[Path, str], object]:
 def damaged(damage: Callable[[Path], object]) -> Callable[[Path, str], object]:
     """A good recording whose BOLD file is then damaged."""
     return lambda root, subject: damage(good(root, subject))
+
+
+def surfaces(
+    change: Callable[[Path, Path], object] = lambda left, right: None,
+) -> Callable[[Path, str], object]:
+    """A good recording on surfaces, which is then changed."""
+
+    def make(root: Path, subject: str) -> None:
+        change(*add_surfaces(root, noise(14, 6), noise(14, 5, seed=1), f"sub-{subject}"))
+
+    return make
+
+
+def says_cortex(left: str, right: str, *, in_array: bool = False) -> Callable[[Path, Path], object]:
+    """Hemispheres in the files' own metadata: of the whole file, or of its first array."""
+
+    def change(*pair: Path) -> None:
+        for path, cortex in zip(pair, (left, right), strict=True):
+            image = nib.load(path)
+            told = image.darrays[0].meta if in_array else image.meta
+            told["AnatomicalStructurePrimary"] = cortex
+            nib.save(image, path)
+
+    return change
 
 
 def cut(path: Path, share: float = 0.9) -> None:
@@ -119,6 +154,17 @@ def second(**other: object) -> Callable[[Path, str], object]:
         nib.save(changed, path)
 
     return make
+
+
+def other_surface(root: Path, subject: str) -> None:
+    for number in (1, 2, 3):
+        right = noise(14, 4 if number == 2 else 5, seed=1)
+        add_surfaces(root, noise(14, 6), right, f"sub-{subject}", f"story{number}")
+
+
+def three_stories(root: Path, subject: str) -> None:
+    for number in (1, 2, 3):
+        add_surfaces(root, noise(14, 6), noise(14, 5, seed=number), f"sub-{subject}", f"story{number}")
 
 
 def without_tr(root: Path, subject: str) -> None:
@@ -217,6 +263,47 @@ CASES = [
         "mute",
     ),
     Case("two files of one recording", twice, ("also at", "keep one of the two")),
+    Case(
+        "hemispheres of different length",
+        surfaces(lambda left, right: save_surface(right, noise(13, 5))),
+        ("hemi-L", "14 volumes", "hemi-R", "has 13", "both hemispheres"),
+        "sub-{subject}/story1",
+        SURFACES,
+    ),
+    Case(
+        "one hemisphere",
+        surfaces(lambda left, right: right.unlink()),
+        ("hemi-L", "has no partner", "hemi-R"),
+        kind=SURFACES,
+    ),
+    Case(
+        "a surface cut short",
+        surfaces(lambda left, right: cut(left)),
+        ("hemi-L", "can't be read", "fetch it again"),
+        "sub-{subject}/story1",
+        SURFACES,
+    ),
+    Case(
+        "a right surface of fewer vertices than in the subject's other recordings",
+        other_surface,
+        ("story2", "10 vertices", "11 vertices", "one space"),
+        STEM_2,
+        SURFACES,
+    ),
+    Case(
+        "exchanged hemispheres",
+        surfaces(says_cortex("CortexRight", "CortexLeft")),
+        ("hemi-L", "given as the left hemisphere", "says CortexRight", "exchange the names"),
+        "sub-{subject}/story1",
+        SURFACES,
+    ),
+    Case(
+        "two left hemispheres",
+        surfaces(says_cortex("CortexLeft", "CortexLeft", in_array=True)),
+        ("hemi-R", "given as the right hemisphere", "says CortexLeft"),
+        "sub-{subject}/story1",
+        SURFACES,
+    ),
 ]
 FINE = [
     Fine("constant and missing voxels", volumes(some_silent()), dropped=2),
@@ -228,71 +315,127 @@ FINE = [
     Fine("a story that is longer than its sound", sound(again(), "long")),
     Fine("just right", good),
 ]
+FINE_SURFACES = [
+    Fine("surfaces of three stories", three_stories),
+    Fine("surfaces that say which they are", surfaces(says_cortex("CortexLeft", "CortexRight"))),
+    Fine("surfaces whose arrays say it", surfaces(says_cortex("CortexLeft", "CortexRight", in_array=True))),
+]
+ALL_FINE = {VOLUMES: FINE, SURFACES: FINE_SURFACES}
+
+
+Made = dict[str, tuple[Path, Path, Prepared]]
+"""Of each kind: recordings, shards of the fine ones alone, and what preparing all of them told."""
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Prepared]:
-    """Recordings, shards, and what preparing them told."""
-    root = tmp_path_factory.mktemp("all of them")
-    recordings = root / "recordings"
-    add_story(recordings, STORY)
-    for number in (2, 3):
-        add_story(recordings, f"story{number}", seed=number)
-    for number, case in enumerate(FINE):
-        case.make(recordings, f"fine{number}")
-    add_events(recordings, "sub-fine6_task-long_run-1", "long", -4.0).write_text(
-        "onset\tduration\tstim_file\n0\t27\tlong.wav\n"
-    )
-    fine = root / "fine"
-    prepare(recordings, fine, PLAIN)
-    for index, case in enumerate(CASES):
-        case.make(recordings, f"case{index}")
-    return recordings, fine, prepare(recordings, root / "shards", PLAIN, strict=False)
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = tmp_path_factory.mktemp("all of them, à la fois")
+    done = {}
+    for kind, fine in ALL_FINE.items():
+        recordings = root / kind / "recordings"
+        for number in (1, 2, 3):
+            add_story(recordings, f"story{number}", seed=number)
+        for number, one in enumerate(fine):
+            one.make(recordings, f"fine{number}")
+        if kind == VOLUMES:
+            add_events(recordings, "sub-fine6_task-long_run-1", "long", -4.0).write_text(
+                "onset\tduration\tstim_file\n0\t27\tlong.wav\n"
+            )
+        alone = root / kind / "fine"
+        prepare(recordings, alone, PLAIN)
+        for index, case in enumerate(CASES):
+            if case.kind == kind:
+                case.make(recordings, f"case{index}")
+        done[kind] = recordings, alone, prepare(recordings, root / kind / "shards", PLAIN, strict=False)
+    return done
 
 
-@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: CASES[number].what)
-def test_a_recording_that_cannot_be_used_is_named(number: int, made: tuple[Path, Path, Prepared]) -> None:
-    case = CASES[number]
-    name = case.name.format(subject=f"case{number}")
-    failures = dict(made[2].failed)
-    line = failures[name]
+def run(*words: object) -> tuple[int, list[str]]:
+    """The command in this process, where Ray is already: its exit code, and lines on standard error."""
+    said = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["wav2bold", *map(str, words)]),
+        mock.patch.dict(os.environ),
+        redirect_stderr(said),
+        redirect_stdout(io.StringIO()),
+        pytest.raises(SystemExit) as ended,
+    ):
+        cli.main()
+    return int(str(ended.value.code)), said.getvalue().splitlines()
+
+
+def check(line: str, case: Case) -> None:
     for part in case.says:
         assert part in line, line
     assert "; " in line, f"names no way out: {line}"
     assert "\n" not in line
 
 
-def test_nothing_else_is_named(made: tuple[Path, Path, Prepared]) -> None:
-    assert len(made[2].failed) == len(CASES)
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: CASES[number].what)
+def test_a_recording_that_cannot_be_used_is_named(number: int, made: Made) -> None:
+    case = CASES[number]
+    failures = dict(made[case.kind][2].failed)
+    check(failures[case.name.format(subject=f"case{number}")], case)
 
 
-@pytest.mark.parametrize("number", range(len(FINE)), ids=lambda number: FINE[number].what)
-def test_what_is_no_mistake_is_done(number: int, made: tuple[Path, Path, Prepared]) -> None:
-    done = made[2]
+@pytest.mark.parametrize("kind", [VOLUMES, SURFACES])
+def test_nothing_else_is_named(kind: str, made: Made) -> None:
+    assert len(made[kind][2].failed) == sum(case.kind == kind for case in CASES)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda number: CASES[number].what)
+def test_each_ends_a_strict_prepare_that_then_changes_nothing(number: int, tmp_path: Path) -> None:
+    case, recordings = CASES[number], tmp_path / "recordings"
+    for story in (1, 2, 3):
+        add_story(recordings, f"story{story}", seed=story)
+    for subject in ("fine0", "fine1", "fine2", "fine3"):  # so many that a TR of theirs is usual
+        (good if case.kind == VOLUMES else surfaces())(recordings, subject)
+    case.make(recordings, f"case{number}")
+    before = contents(tmp_path)
+    code, lines = run("prepare", recordings, "--out", tmp_path / "shards", "--strict")
+    assert code == 2, lines
+    (line,) = [line for line in lines if not line.startswith("  ")]
+    check(line, case)
+    assert f"case{number}" in line or f"stimuli/{case.name}.wav" in line
+    assert contents(tmp_path) == before
+    assert not (tmp_path / "shards").exists()
+
+
+@pytest.mark.parametrize("kind", [VOLUMES, SURFACES])
+def test_the_command_lists_them_all_at_the_end(kind: str, made: Made) -> None:
+    recordings, _, done = made[kind]
+    code, lines = run("prepare", recordings, "--out", recordings.with_name("by command"))
+    assert code == 1
+    heading = f"{len(done.failed)} failed, the others are done:"
+    assert lines[lines.index(heading) + 1 :] == [f"  {name}: {why}" for name, why in done.failed]
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [(kind, number) for kind, fine in ALL_FINE.items() for number in range(len(fine))],
+    ids=[one.what for fine in ALL_FINE.values() for one in fine],
+)
+def test_what_is_no_mistake_is_done(kind: str, number: int, made: Made) -> None:
+    done, one = made[kind][2], ALL_FINE[kind][number]
     assert done.card.subjects[f"sub-fine{number}"].stories
-    assert done.dropped[f"sub-fine{number}"] == FINE[number].dropped
+    assert done.dropped[f"sub-fine{number}"] == one.dropped
 
 
-def test_a_sound_shorter_than_its_story_is_doubted(made: tuple[Path, Path, Prepared]) -> None:
-    (doubt,) = [one for one in made[2].doubts if "heard 27 s" in one]
+def test_a_sound_shorter_than_its_story_is_doubted(made: Made) -> None:
+    (doubt,) = [one for one in made[VOLUMES][2].doubts if "heard 27 s" in one]
     assert "long.wav: is 20 s long" in doubt
 
 
-def test_the_other_recordings_are_what_they_are_without_them(made: tuple[Path, Path, Prepared]) -> None:
-    _, fine, _ = made  # ceilings alone depend on who else there is
+@pytest.mark.parametrize("kind", [VOLUMES, SURFACES])
+def test_the_other_recordings_are_what_they_are_without_them(kind: str, made: Made) -> None:
+    _, fine, _ = made[kind]  # ceilings alone depend on who else there is
     alone, beside_others = contents(fine), contents(fine.with_name("shards"))
     for name in (one for one in alone if one.startswith(("bold/", "stimuli/"))):
         assert beside_others[name] == alone[name], name
-    assert open_shards(fine.with_name("shards")).card.subjects["sub-case8"].stories == {
-        "story1": 1,
-        "story3": 1,
-    }
-
-
-def test_the_first_mistake_ends_a_strict_prepare(made: tuple[Path, Path, Prepared], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="; "):
-        prepare(made[0], tmp_path / "shards", PLAIN)
-    assert not (tmp_path / "shards").exists()
+    for number, case in enumerate(CASES):
+        if case.name == STEM_2 and case.kind == kind:
+            stories = open_shards(fine.with_name("shards")).card.subjects[f"sub-case{number}"].stories
+            assert stories == {"story1": 1, "story3": 1}
 
 
 def test_a_repeat_takes_the_place_of_one_that_cannot_be_used(tmp_path: Path) -> None:
@@ -332,27 +475,6 @@ def test_too_few_stories_for_a_study_hide_no_failure(tmp_path: Path) -> None:
     assert [name for name, _ in done.failed] == ["story2", "study.yaml"]
     assert "has 2 stories, a split needs 3" in done.failed[1][1]
     assert [*open_shards(tmp_path / "shards").card.stories] == ["story1", "story3"]
-
-
-def test_surfaces_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
-    root = tmp_path / "recordings"
-    add_story(root, STORY)
-    for subject in ("right", "unequal", "alone", "short"):
-        left, right = add_surfaces(root, noise(14, 6), noise(14, 5, seed=1), f"sub-{subject}")
-        if subject == "unequal":
-            save_surface(right, noise(13, 5))
-        if subject == "alone":
-            right.unlink()
-        if subject == "short":
-            cut(left)
-    done = prepare(root, tmp_path / "shards", PLAIN, strict=False)
-    assert [*done.card.subjects] == ["sub-right"]
-    told = dict(done.failed)
-    assert len(told) == 3
-    assert "13" in told["sub-unequal/story1"]
-    assert "14" in told["sub-unequal/story1"]
-    assert "has no partner" in told["sub-alone_task-story1_run-1"]
-    assert "can't be read" in next(line for name, line in told.items() if "sub-short" in name)
 
 
 def test_lines_of_a_manifest_with_mistakes_are_left_out(tmp_path: Path) -> None:

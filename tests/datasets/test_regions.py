@@ -14,6 +14,7 @@ from wav2bold.datasets.regions import read_names, read_regions, region_files
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 
+SIZES = (("l", 5), ("r", 4))
 NAMED = {1: "Heschl's gyrus", 2: "Area 4", 10: "Left-Cerebellum"}
 
 
@@ -170,9 +171,23 @@ def test_a_region_that_is_not_there_is_named_with_the_nearest(volumes: Run, tmp_
 def test_names_of_a_label_gifti_are_its_own(surfaces: Run, tmp_path: Path) -> None:
     paths = tuple(
         save_surface_labels(tmp_path / f"{name}.label.gii", ones(size), {0: "???", 1: "auditory"})
-        for name, size in (("l", 5), ("r", 4))
+        for name, size in SIZES
     )
     regions = read_regions(surfaces, None, Targets(parcellation=paths, rois=("auditory",)), 9)
     assert regions is not None
     assert list(regions.table["hemisphere"]) == ["L", "R"]
     np.testing.assert_array_equal(regions.member, [0] * 5 + [1] * 4)
+
+
+def test_label_giftis_of_the_other_hemisphere_are_refused(surfaces: Run, tmp_path: Path) -> None:
+    paths = tuple(save_surface_labels(tmp_path / f"{name}.label.gii", ones(size)) for name, size in SIZES)
+    for path, cortex in zip(paths, ("CortexLeft", "CortexRight"), strict=True):
+        image = nib.load(path)
+        image.meta["AnatomicalStructurePrimary"] = cortex
+        nib.save(image, path)
+    assert read_regions(surfaces, None, Targets(parcellation=paths), 9) is not None
+    said = refused(surfaces, *paths[::-1])
+    assert said.startswith(
+        f"{paths[1]}: is given as the left hemisphere, its AnatomicalStructurePrimary says"
+    )
+    assert said.endswith("CortexRight; exchange the names of the two files, or set it right")

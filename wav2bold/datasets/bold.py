@@ -25,6 +25,7 @@ from wav2bold.errors import DataError
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error, ExpatError)
 """What nibabel raises on damaged files; it notices a truncated one only when all of it is read."""
+SIDES = ("Left", "Right")
 MASK_TOLERANCE_MM = 1e-3
 
 
@@ -36,7 +37,8 @@ def read_bold(
     Candidates are a volume's voxels in C order of (i, j, k), those of `mask` if there is one, the vertices of
     the left and then the right hemisphere, a CIFTI file's grayordinates or an HDF5 matrix's columns.
     `candidates` says where each is. Only volumes are smoothed.
-    Raises DataError if a file is damaged, has no time axis, doesn't fit the mask or the other hemisphere.
+    Raises DataError if a file is damaged, has no time axis, doesn't fit the mask or the other hemisphere, or
+    says that it is of another hemisphere than its place in the pair.
     """
     path = run.bold[0]
     if is_matrix(path):
@@ -52,7 +54,7 @@ def read_bold(
         except UNREADABLE as error:
             raise _damaged(path, error) from None
     _unmasked(mask, "vertices", path)
-    left, right = (_read_surface(path) for path in run.bold)
+    left, right = (_read_surface(path, side) for path, side in zip(run.bold, SIDES, strict=True))
     if len(left) != len(right):
         raise DataError(
             f"{run.bold[0]}: {len(left)} volumes, {run.bold[1].name} has {len(right)}",
@@ -82,7 +84,7 @@ def candidates(run: Run, mask: Path | None = None) -> pd.DataFrame:
         columns = {name: ijk[:, axis].astype(np.int32) for axis, name in enumerate("ijk")}
         places = {f"{name}_mm": xyz[:, axis].astype(np.float32) for axis, name in enumerate("xyz")}
         return pd.DataFrame(columns | places)
-    sizes = [_read_surface(path).shape[1] for path in run.bold]
+    sizes = [_read_surface(path, side).shape[1] for path, side in zip(run.bold, SIDES, strict=True)]
     hemispheres = np.repeat(["L", "R"], sizes)
     vertices = np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])
     return pd.DataFrame({"hemisphere": hemispheres, "vertex": vertices})
@@ -104,12 +106,14 @@ def volume_labels(path: Path, run: Run, mask: Path | None = None) -> NDArray[Any
     return np.asarray(values.reshape(-1) if keep is None else values[keep])
 
 
-def surface_labels(path: Path) -> tuple[NDArray[np.int64], dict[int, str]]:
+def surface_labels(path: Path, side: str) -> tuple[NDArray[np.int64], dict[int, str]]:
     """Label of each vertex of a label GIFTI, and the names in its label table.
 
-    Raises DataError if it is damaged, or no label file.
+    side: one of SIDES, that it is given as.
+    Raises DataError if it is damaged, or no label file, or says that it is of the other hemisphere.
     """
     image = _load(path)
+    _check_side(path, image, side)
     arrays = getattr(image, "darrays", [])
     if len(arrays) != 1 or arrays[0].data.ndim != 1:
         raise DataError(f"{path}: holds no label of each vertex", "give a .label.gii with one array")
@@ -194,14 +198,27 @@ def _values(image: Any) -> NDArray[Any]:
     return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
 
 
-def _read_surface(path: Path) -> NDArray[np.float32]:
+def _read_surface(path: Path, side: str) -> NDArray[np.float32]:
     image = _load(path)
+    _check_side(path, image, side)
     arrays: Sequence[NDArray[Any]] = [array.data for array in image.darrays]
     sizes = {array.shape for array in arrays}
     if len(arrays) < 2 or len(sizes) != 1 or arrays[0].ndim != 1:
         what = f"{len(arrays)} arrays of shape {', '.join(map(str, sorted(sizes)))}"
         raise DataError(f"{path}: {what} are no time series", "give a .func.gii with one array per volume")
     return np.stack(arrays).astype(np.float32, copy=False)
+
+
+def _check_side(path: Path, image: Any, side: str) -> None:
+    """Raise DataError if a GIFTI file says that it is of the other hemisphere. Many don't say."""
+    (other,) = {*SIDES} - {side}
+    told = [getattr(part, "meta", None) or {} for part in (image, *getattr(image, "darrays", []))]
+    if any(one.get("AnatomicalStructurePrimary") == f"Cortex{other}" for one in told):
+        raise DataError(
+            f"{path}: is given as the {side.lower()} hemisphere, its AnatomicalStructurePrimary says "
+            f"Cortex{other}",
+            "exchange the names of the two files, or set it right",
+        )
 
 
 def _unmasked(mask: Path | None, what: str, path: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wav2bold.config import Targets
-from wav2bold.datasets.bold import has_voxels_or_vertices, surface_labels, volume_labels
+from wav2bold.datasets.bold import SIDES, has_voxels_or_vertices, surface_labels, volume_labels
 from wav2bold.datasets.files import check_readable
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
@@ -104,14 +104,14 @@ def _surfaces(paths: tuple[Path, ...]) -> tuple[NDArray[np.int64], pd.DataFrame]
     if len(paths) == 1:
         raise DataError(f"{paths[0]}: labels of one hemisphere", "give left and right, in a list")
     rows, tables, before = [], [], 0
-    for hemisphere, path in zip("LR", paths, strict=True):
-        labels, names = surface_labels(path)
+    for side, path in zip(SIDES, paths, strict=True):
+        labels, names = surface_labels(path, side)
         present = np.unique(labels[labels > 0])
         own = _rows(labels, present)
         rows.append(np.where(own < 0, -1, own + before))
         before += len(present)
         called = [names.get(int(label)) for label in present]
-        tables.append(pd.DataFrame({"hemisphere": hemisphere, "label": present, "name": called}))
+        tables.append(pd.DataFrame({"hemisphere": side[0], "label": present, "name": called}))
     return np.concatenate(rows), pd.concat(tables, ignore_index=True)
 
 
