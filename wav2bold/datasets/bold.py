@@ -1,5 +1,6 @@
 """BOLD files as matrices of volumes by targets: NIfTI, pairs of GIFTI, CIFTI, HDF5."""
 
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from wav2bold.datasets.cifti import grayordinates, is_cifti, model_words, read_s
 from wav2bold.datasets.matrices import columns as matrix_columns
 from wav2bold.datasets.matrices import is_matrix, read_matrix
 from wav2bold.datasets.runs import Run
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, may_not_be_read
 
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error, ExpatError)
@@ -174,9 +175,7 @@ def _read_volumes(path: Path, mask: Path | None, smoothing_fwhm_mm: float | None
     except UNREADABLE as error:
         raise _damaged(path, error) from None
     y = np.empty((data.shape[3], data[..., 0].size if keep is None else int(keep.sum())), np.float32)
-    for time, row in enumerate(
-        y
-    ):  # one by one: a volume fits into the processor's cache, a recording doesn't
+    for time, row in enumerate(y):  # a volume fits into the processor's cache, a recording doesn't
         volume = data[..., time]
         row[:] = volume.ravel() if keep is None else volume[keep]
     return y
@@ -238,6 +237,8 @@ def _load(path: Path) -> Any:
     """Open a file; volumes are read later, surfaces at once. nibabel has no types."""
     if not path.is_file():
         raise DataError(f"{path}: no such file", "fetch it (with DataLad: `datalad get`)")
+    if not os.access(path, os.R_OK):
+        raise may_not_be_read(path)
     try:
         return nib.load(path)
     except UNREADABLE as error:

@@ -17,7 +17,7 @@ from wav2bold.options import nearest
 
 FMRIPREP_HIGH_PASS_S = 128
 """Slowest period that the cosines in fMRIPrep's confounds file keep."""
-BLOCK = 2_048
+BLOCK = 8_192
 """Targets cleaned together, in float64: a mean of 10,000 costs float32 four of its seven digits."""
 
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, may_not_be_read
 
 SUFFIXES = (".hf5", ".h5", ".hdf5")
 
@@ -99,6 +99,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
+    except PermissionError:
+        raise may_not_be_read(path) from None
     except (OSError, RuntimeError) as error:  # h5py's, on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(

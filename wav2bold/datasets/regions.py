@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wav2bold.config import Targets
 from wav2bold.datasets.bold import has_voxels_or_vertices, surface_labels, volume_labels
 from wav2bold.datasets.runs import Run
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, may_not_be_read
 from wav2bold.options import nearest
 from wav2bold.pages.words import some
 
@@ -157,6 +157,8 @@ def read_names(path: Path) -> dict[int, str]:
     try:
         text = names.read_text(encoding="utf-8-sig")
         found = {".tsv": _from_table, ".json": _from_json, ".txt": _from_lines}[names.suffix](text)
+    except PermissionError:
+        raise may_not_be_read(names) from None
     except (OSError, ValueError, LookupError, AttributeError):
         found = {}
     if not found:

@@ -1,5 +1,6 @@
 """Work done as Ray tasks, many recordings at once: the only file of this room that knows Ray."""
 
+import errno
 import logging
 import pickle
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,9 @@ from wav2bold.datasets.runs import Run
 from wav2bold.datasets.wanted import Job
 from wav2bold.errors import DataError, UserError
 from wav2bold.progress import Progress
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""What is no mistake of a recording, and ends all; the terminal tells of it."""
 
 
 def each(
@@ -41,6 +45,8 @@ def each(
         )
         for count, row in enumerate(done.iter_rows(), start=1):
             index, result = row["index"], pickle.loads(row["result"])  # noqa: S301  # made by _run_job
+            if isinstance(result, OSError):
+                raise result
             if isinstance(result, UserError):
                 refuse(jobs[index][0], result)
             else:
@@ -83,6 +89,10 @@ def _run_job(row: dict[str, Any]) -> dict[str, Any]:
     try:
         result = pickle.loads(row["job"])()  # noqa: S301  # made by each
     except UserError as error:
+        result = error
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
         result = error
     return {"index": row["index"], "result": pickle.dumps(result)}
 

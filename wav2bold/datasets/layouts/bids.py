@@ -28,7 +28,7 @@ from wav2bold.datasets.layouts.choosing import (
     unheard,
 )
 from wav2bold.datasets.runs import Run, numbered
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, may_not_be_read
 
 VOLUMES, SURFACE = (".nii.gz", ".nii"), ".func.gii"
 SUFFIXES = {"bold", "events", "timeseries", "regressors"}
@@ -243,6 +243,8 @@ def _hearings(
         )
     try:
         events = pd.read_csv(path, sep="\t", dtype=str, na_values=["n/a"])
+    except PermissionError:
+        raise may_not_be_read(path) from None
     except (OSError, ValueError):  # pandas' own, also of text that is none
         raise DataError(f"{path}: is no table of events", "write onset, duration and stim_file") from None
     column = next((name for name in ("stim_file", "trial_type") if name in events), None)

@@ -1,5 +1,6 @@
 """The layouts that `prepare` reads, and which one a folder or file is."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from wav2bold.datasets.layouts import bids, lebel, manifest, narratives
 from wav2bold.datasets.layouts.choosing import Refuse, Tell, stop
 from wav2bold.datasets.runs import Run
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, may_not_be_read
 from wav2bold.options import nearest
 
 
@@ -47,9 +48,21 @@ def find(source: Path, layout: str | None = None, space: str | None = None, refu
     Raises DataError if there is no such layout, the source is none, or as the layout does.
     """
     chosen = _named(layout) if layout else _recognised(source)
+    for folder in _closed_folders(source):
+        refuse(folder.relative_to(source).as_posix(), may_not_be_read(folder))
     left_out: list[str] = []
     runs = chosen.find_runs(source, space, left_out.append, refuse)
     return Found(chosen.name, tuple(runs), tuple(left_out))
+
+
+def _closed_folders(source: Path) -> list[Path]:
+    """Folders that may not be listed: they would be missed in silence. `sourcedata` holds none of ours."""
+    closed: list[Path] = []
+    for folder, below, _ in os.walk(source):
+        below[:] = [name for name in below if name != "sourcedata" and not name.startswith(".")]
+        paths = [Path(folder, name) for name in below]
+        closed += [path for path in paths if not os.access(path, os.R_OK | os.X_OK)]
+    return sorted(closed)
 
 
 def _named(name: str) -> Layout:
