@@ -38,9 +38,11 @@ def save_volumes(path: Path, y: NDArray[np.float32], tr_s: float) -> None:
     nib.save(image, path)
 
 
-def save_surface(path: Path, y: NDArray[np.float32]) -> None:
+def save_surface(path: Path, y: NDArray[np.float32], side: str | None = None) -> None:
+    """side: what the file says of itself, Left or Right; nothing if that is None."""
     arrays = [nib.gifti.GiftiDataArray(row, "NIFTI_INTENT_TIME_SERIES") for row in y]
-    nib.save(nib.gifti.GiftiImage(darrays=arrays), path)
+    meta = nib.gifti.GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side}"} if side else {})
+    nib.save(nib.gifti.GiftiImage(darrays=arrays, meta=meta), path)
 
 
 def add_volumes(

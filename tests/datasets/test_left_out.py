@@ -337,7 +337,7 @@ def test_too_few_stories_for_a_study_hide_no_failure(tmp_path: Path) -> None:
 def test_surfaces_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
     root = tmp_path / "recordings"
     add_story(root, STORY)
-    for subject in ("right", "unequal", "alone", "short"):
+    for subject in ("right", "unequal", "alone", "short", "told", "crossed"):
         left, right = add_surfaces(root, noise(14, 6), noise(14, 5, seed=1), f"sub-{subject}")
         if subject == "unequal":
             save_surface(right, noise(13, 5))
@@ -345,10 +345,15 @@ def test_surfaces_that_do_not_fit_each_other_are_named(tmp_path: Path) -> None:
             right.unlink()
         if subject == "short":
             cut(left)
+        if subject in ("told", "crossed"):
+            sides = ("Left", "Right") if subject == "told" else ("Right", "Left")
+            for path, size, side in zip((left, right), (6, 5), sides, strict=True):
+                save_surface(path, noise(14, size), side)
     done = prepare(root, tmp_path / "shards", PLAIN, strict=False)
-    assert [*done.card.subjects] == ["sub-right"]
+    assert [*done.card.subjects] == ["sub-right", "sub-told"]
     told = dict(done.failed)
-    assert len(told) == 3
+    assert len(told) == 4
+    assert "hemi-L_space-fsaverage5_bold.func.gii: says that it is CortexRight" in told["sub-crossed/story1"]
     assert "13" in told["sub-unequal/story1"]
     assert "14" in told["sub-unequal/story1"]
     assert "has no partner" in told["sub-alone_task-story1_run-1"]

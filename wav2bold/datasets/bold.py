@@ -52,7 +52,7 @@ def read_bold(
         except UNREADABLE as error:
             raise _damaged(path, error) from None
     _unmasked(mask, "vertices", path)
-    left, right = (_read_surface(path) for path in run.bold)
+    left, right = (_read_surface(path, side) for path, side in zip(run.bold, ("Left", "Right"), strict=True))
     if len(left) != len(right):
         raise DataError(
             f"{run.bold[0]}: {len(left)} volumes, {run.bold[1].name} has {len(right)}",
@@ -191,8 +191,15 @@ def _values(image: Any) -> NDArray[Any]:
     return np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
 
 
-def _read_surface(path: Path) -> NDArray[np.float32]:
+def _read_surface(path: Path, side: str | None = None) -> NDArray[np.float32]:
+    """side: Left or Right, which the file must not contradict."""
     image = _load(path)
+    told = str(image.meta.get("AnatomicalStructurePrimary", ""))
+    if side and told.startswith("Cortex") and told != f"Cortex{side}":
+        raise DataError(
+            f"{path}: says that it is {told}, its name that it is the {side.lower()} side",
+            "give left and right their own files",
+        )
     arrays: Sequence[NDArray[Any]] = [array.data for array in image.darrays]
     sizes = {array.shape for array in arrays}
     if len(arrays) < 2 or len(sizes) != 1 or arrays[0].ndim != 1:
