@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.shards import CARD_NAME, MARKER_NAME, SCHEMA_VERSION, Bold
-from wav2bold.datasets.single_writer import OF_WRITERS
+from wav2bold.datasets.single_writer import ASIDE_NAME, OF_WRITERS
 from wav2bold.errors import DataError
 from wav2bold.places import Place, files_below, opened, put_whole, remove, within
 
@@ -130,6 +130,8 @@ def _write(path: Place, table: pa.Table, metadata: Mapping[str, Any]) -> None:
         pq.write_table(table, buffer, **options)
         put_whole(path, buffer.getvalue())
         return
+    if path.parent.parent.name != ASIDE_NAME:  # a folder of drafts that is gone is gone for good
+        path.parent.mkdir(parents=True, exist_ok=True)
     # Readers of whole folders pass over names that begin with a dot
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     try:
