@@ -4,7 +4,6 @@ Every file carries, as JSON under `wav2bold` in its Parquet metadata, the digest
 a file whose digest is still right need not be written again.
 """
 
-import errno
 import io
 import json
 import os
@@ -138,6 +137,8 @@ def _write(path: Place, table: pa.Table, metadata: Mapping[str, Any]) -> None:
         pq.write_table(table, partial, **options)
         partial.replace(path)
     except OSError as error:  # pyarrow's don't say which file
-        raise OSError(error.errno, os.strerror(error.errno or errno.EIO), str(path)) from None
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
