@@ -50,6 +50,11 @@ class ClusterError(UserError):
     """The Ray cluster can't be reached or can't do what is asked."""
 
 
+def may_not_be_read(path: object) -> DataError:
+    """The mistake of a file or folder that its owner keeps from us."""
+    return DataError(f"{path}: may not be read", "let yourself read it (chmod, or ask its owner)")
+
+
 class RunsFailed(Exception):
     """Some runs failed while the others were finished; exit code 1.
 

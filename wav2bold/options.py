@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 
-from wav2bold.errors import DataError, StudyError
+from wav2bold.errors import DataError, StudyError, may_not_be_read
 from wav2bold.places import written
 
 
@@ -91,7 +91,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file", "`prepare` writes a study.yaml to begin from") from None
     except PermissionError:
-        raise StudyError(f"{path}: may not be read", "let yourself read it, or ask whoever owns it") from None
+        raise may_not_be_read(path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: can't be read ({error})", "give a YAML text file") from None
     try:

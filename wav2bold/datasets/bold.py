@@ -180,9 +180,7 @@ def _read_volumes(path: Path, mask: Path | None, smoothing_fwhm_mm: float | None
     except UNREADABLE as error:
         raise _damaged(path, error) from None
     y = np.empty((data.shape[3], data[..., 0].size if keep is None else int(keep.sum())), np.float32)
-    for time, row in enumerate(
-        y
-    ):  # one by one: a volume fits into the processor's cache, a recording doesn't
+    for time, row in enumerate(y):  # a volume fits into the processor's cache, a recording doesn't
         volume = data[..., time]
         row[:] = volume.ravel() if keep is None else volume[keep]
     return y

@@ -5,18 +5,17 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, may_not_be_read
 
+RAW = "sourcedata"
+"""BIDS' folder of what a scanner wrote: often closed, and no recordings of ours are in it."""
 FETCH = "fetch it (with DataLad: `datalad get`)"
 
 
-def may_not_be_read(path: Path) -> DataError:
-    """The mistake of a path that is closed to us; a closed folder above it is named in its place."""
+def closed_to_us(path: Path) -> DataError:
+    """The mistake of a path that may not be read; a closed folder above it is named in its place."""
     closed = (folder for folder in reversed(path.absolute().parents) if not os.access(folder, os.X_OK))
-    return DataError(
-        f"{next(closed, path)}: may not be read",
-        "let yourself read it (`chmod -R u+rX`), or ask whoever owns it",
-    )
+    return may_not_be_read(next(closed, path))
 
 
 def is_there(path: Path) -> bool:
@@ -24,7 +23,7 @@ def is_there(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except PermissionError:
-        raise may_not_be_read(path) from None
+        raise closed_to_us(path) from None
     except OSError:
         return False
 
@@ -36,7 +35,7 @@ def check_open(path: Path) -> None:
     except PermissionError:
         closed = True
     if closed:
-        raise may_not_be_read(path)
+        raise closed_to_us(path)
 
 
 def check_readable(path: Path, cure: str = FETCH) -> None:
@@ -46,7 +45,7 @@ def check_readable(path: Path, cure: str = FETCH) -> None:
     try:
         path.open("rb").close()
     except PermissionError:
-        raise may_not_be_read(path) from None
+        raise closed_to_us(path) from None
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror})", cure) from None
 
@@ -59,7 +58,7 @@ def walk(root: Path, closed: list[Path]) -> Iterator[tuple[Path, list[str]]]:
     """
 
     def note(error: OSError) -> None:
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) and Path(error.filename).name != RAW:
             closed.append(Path(error.filename))
 
     seen: set[str] = set()

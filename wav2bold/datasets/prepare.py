@@ -110,7 +110,9 @@ def prepare(
                 drafted = draft_all(scanned, told, writer, progress)
                 written |= _publish(drafted, writer, progress)
             writer.check()
-        removed = remove_others(out, set(drafted.digests))
+        # a store may be another's by now, unless it was claimed
+        ours = not complete or isinstance(out, Path)
+        removed = remove_others(out, set(drafted.digests)) if ours else 0
         if not complete:
             _write_card(drafted.card, writer)
     odd = (*doubts(scanned.runs, scanned.stories), *([told.hint] if told.hint else []))

@@ -129,7 +129,7 @@ def read_targets(
 def steadiness_of(
     shard: Place, run: Run, cleaning: Cleaning, targets: Targets, keep: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """TSNR per target as a recording's shard says; measured, where it is from before shards said it."""
+    """Temporal SNR per target as a shard says; measured, where it is from before shards said it."""
     said = read_metadata(shard).get("tsnr")
     if said is not None:
         return unpack_tsnr(said)

@@ -21,7 +21,7 @@ from wav2bold.datasets.cleaning import confound_files
 from wav2bold.datasets.regions import region_files
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.shards import SCHEMA_VERSION, content_digest
-from wav2bold.errors import DataError
+from wav2bold.errors import DataError, may_not_be_read
 
 LATER = ("confounds_strategy", "compcor_components", "drop_last")
 """Options that came after the first shards: they enter a digest only where they are set."""
@@ -104,6 +104,8 @@ def file_digest(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except PermissionError:
+        raise may_not_be_read(path) from None
     except OSError as error:
         raise DataError(
             f"{path}: can't be read ({error.strerror})", "fetch it (DataLad: `datalad get`)"

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from wav2bold.datasets.shards import MARKER_NAME, content_digest
-from wav2bold.errors import DataError, UserError
+from wav2bold.errors import DataError, StorageError, UserError
 from wav2bold.places import Place, copy, files_below, read_whole, refusal, remove, remove_below, written
 from wav2bold.progress import Progress
 
@@ -93,7 +93,8 @@ def folder_of(path: Path) -> Path:
 def single_writer(root: Place, progress: Progress) -> Iterator[Writer]:
     """The right to write into `root`, made if it is absent; waits, and says so, while another has it.
 
-    Drafts go when the work is done, or has met a user's mistake, and stay when it was interrupted.  A folder
+    Drafts go when the work is done, or has met a user's mistake; they stay when it was interrupted, or the
+    disk is full.  A folder
     in which nothing was written by the end is left as it was.
     Raises StorageError if nothing can be written there.
     """
@@ -130,6 +131,8 @@ def _drafts(writer: Writer) -> Iterator[None]:
     try:
         yield
         kept = False
+    except StorageError:  # when there is room again, what was drafted need not be made again
+        raise
     except UserError:
         kept = False
         raise

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.shards import CARD_NAME, MARKER_NAME, SCHEMA_VERSION, Bold
-from wav2bold.datasets.single_writer import OF_WRITERS, OUT, folder_of
+from wav2bold.datasets.single_writer import ASIDE_NAME, OF_WRITERS, OUT, folder_of
 from wav2bold.errors import DataError
 from wav2bold.options import write_whole
 from wav2bold.places import Place, files_below, opened, put_whole, remove, within, written
@@ -134,10 +134,11 @@ def _write(path: Place, table: pa.Table, metadata: Mapping[str, Any]) -> None:
     # Readers of whole folders pass over names that begin with a dot
     partial = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
     with written(folder_of(path), OUT):
+        if path.parent.parent.name != ASIDE_NAME:  # a folder of drafts that is gone is gone for good
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with pa.OSFile(
-                str(partial), "wb"
-            ) as file:  # pyarrow's own stays open after an error, and holds room
+            # A stream that pyarrow opens itself stays open after an error, and holds the room that it took
+            with pa.OSFile(str(partial), "wb") as file:
                 pq.write_table(table, file, **options)
             partial.replace(path)
         finally:

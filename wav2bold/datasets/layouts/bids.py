@@ -17,7 +17,7 @@ from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.cifti import DTSERIES
-from wav2bold.datasets.files import check_readable, is_there, may_not_be_read, walk
+from wav2bold.datasets.files import check_readable, closed_to_us, is_there, walk
 from wav2bold.datasets.layouts.choosing import (
     TR_TOLERANCE_S,
     Refuse,
@@ -134,7 +134,7 @@ def _recordings(
         groups[tuple(sorted(file.recording.items()))].append(file)
     chosen = {key: _processed(group) for key, group in groups.items()}
     if not chosen and closed:
-        raise may_not_be_read(closed[0])
+        raise closed_to_us(closed[0])
     if not chosen:
         raise DataError(
             f"{root}: no recordings found",

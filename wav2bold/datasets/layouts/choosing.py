@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wav2bold.datasets.bold import header_tr_s
-from wav2bold.datasets.files import is_there, may_not_be_read
+from wav2bold.datasets.files import closed_to_us, is_there
 from wav2bold.errors import DataError, UserError
 from wav2bold.pages.words import some
 
@@ -29,7 +29,7 @@ def stop(_: str, error: UserError) -> None:
 def refuse_closed(root: Path, closed: Sequence[Path], refuse: Refuse) -> None:
     """Tell `refuse` of each folder that may not be read: recordings in it would be passed over unseen."""
     for folder in closed:
-        refuse(folder.relative_to(root).as_posix(), may_not_be_read(folder))
+        refuse(folder.relative_to(root).as_posix(), closed_to_us(folder))
 
 
 def space_of(entities: Mapping[str, str]) -> str:

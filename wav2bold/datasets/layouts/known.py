@@ -1,13 +1,13 @@
 """The layouts that `prepare` reads, and which one a folder or file is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wav2bold.datasets.files import check_open, check_readable
+from wav2bold.datasets.files import check_open
 from wav2bold.datasets.layouts import bids, lebel, manifest, narratives
 from wav2bold.datasets.layouts.choosing import Refuse, Tell, stop
-from wav2bold.datasets.runs import Run, numbered
+from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 from wav2bold.options import nearest
 
@@ -44,31 +44,14 @@ class Found:
 def find(source: Path, layout: str | None = None, space: str | None = None, refuse: Refuse = stop) -> Found:
     """Every recording of a source. layout: None takes the first whose marks it bears.
 
-    refuse: told of each recording that can't be used, also of those that may not be read.
+    refuse: told of each recording that can't be used.
     Raises DataError if there is no such layout, the source is none or may not be read, or as the layout does.
     """
     check_open(source)
     chosen = _named(layout) if layout else _recognised(source)
     left_out: list[str] = []
-    runs = _readable(chosen.find_runs(source, space, left_out.append, refuse), refuse)
+    runs = chosen.find_runs(source, space, left_out.append, refuse)
     return Found(chosen.name, tuple(runs), tuple(left_out))
-
-
-def _readable(runs: Sequence[Run], refuse: Refuse) -> list[Run]:
-    """The runs whose recording and sound may be read; `refuse` is told of the others."""
-    checked: set[Path] = set()
-    readable = []
-    for run in runs:
-        try:
-            for path in (*run.bold, run.audio):
-                if path not in checked:
-                    check_readable(path)
-                    checked.add(path)
-        except DataError as error:
-            refuse(run.name, error)
-        else:
-            readable.append(run)
-    return numbered(readable)
 
 
 def _named(name: str) -> Layout:

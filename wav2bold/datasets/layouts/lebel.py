@@ -16,7 +16,7 @@ matrix with volumes [10:-5] of what was heard, so its row 0 is volume 10, acquir
 
 from pathlib import Path
 
-from wav2bold.datasets.files import below, may_not_be_read
+from wav2bold.datasets.files import below, closed_to_us
 from wav2bold.datasets.layouts.choosing import (
     UNFETCHED,
     Refuse,
@@ -55,7 +55,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
     closed: list[Path] = []
     paths = [path for folder in FOLDERS for path in below(root / folder, "*/*.hf5", closed)]
     if not paths and closed:
-        raise may_not_be_read(closed[0])
+        raise closed_to_us(closed[0])
     if not paths:
         raise DataError(f"{root}: no recordings found", f"looked for {FOLDERS[0]}/*/*.hf5")
     fetched = [path for path in paths if is_fetched(path)]

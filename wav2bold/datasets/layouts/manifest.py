@@ -25,7 +25,7 @@ from pathlib import Path
 from bids2table import parse_bids_entities
 
 from wav2bold.datasets.bold import header_tr_s
-from wav2bold.datasets.files import is_there, may_not_be_read
+from wav2bold.datasets.files import closed_to_us, is_there
 from wav2bold.datasets.layouts.choosing import (
     Refuse,
     Tell,
@@ -121,7 +121,7 @@ def _lines(source: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
     except FileNotFoundError:
         raise DataError(f"{source}: no such file", "give a manifest, or a folder of recordings") from None
     except PermissionError:
-        raise may_not_be_read(source) from None
+        raise closed_to_us(source) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: is not UTF-8 text ({error.reason})", "save it as UTF-8") from None
     except OSError as error:

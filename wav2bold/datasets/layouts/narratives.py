@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from bids2table import parse_bids_entities
 
-from wav2bold.datasets.files import below, check_readable, is_there, may_not_be_read
+from wav2bold.datasets.files import below, check_readable, closed_to_us, is_there
 from wav2bold.datasets.layouts.choosing import (
     UNFETCHED,
     Refuse,
@@ -117,7 +117,7 @@ def _recordings(root: Path, closed: list[Path]) -> dict[str, list[_Recording]]:
             stem = path.name.partition("_space-")[0]
             files[space_of(entities), stem][entities.get("hemi", "")] = path
     if not files and closed:
-        raise may_not_be_read(closed[0])
+        raise closed_to_us(closed[0])
     if not files:
         raise DataError(
             f"{root}: no recordings found",
