@@ -94,8 +94,7 @@ def single_writer(root: Place, progress: Progress) -> Iterator[Writer]:
     """The right to write into `root`, made if it is absent; waits, and says so, while another has it.
 
     Drafts go when the work is done, or has met a user's mistake; they stay when it was interrupted, or the
-    disk is full.  A folder
-    in which nothing was written by the end is left as it was.
+    disk is full.  A folder in which nothing was written by the end is left as it was.
     Raises StorageError if nothing can be written there.
     """
     writer = Writer(root, f"{int(time.time())}-{secrets.token_hex(8)}")
