@@ -1,6 +1,7 @@
 """Small recordings with exact BIDS names, written by nibabel."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import nibabel as nib
@@ -61,6 +62,20 @@ def add_volumes(
     sidecar = path.with_name(path.name.replace(".nii.gz", ".json"))
     sidecar.write_text(json.dumps({"RepetitionTime": tr_s}))
     return path
+
+
+def add_pair(root: Path, stories: int, seconds: float, twice: Collection[str] = ()) -> Path:
+    """Two subjects hear all stories, some twice. A voxel is constant in one recording of the first."""
+    for number in range(stories):
+        story = f"story{number}"
+        add_story(root, story, seconds, seed=number)
+        for subject in range(2):
+            for run in (1, 2) if story in twice else (1,):
+                y = noise(5, 4, 3, 14, seed=100 * number + 10 * subject + run)
+                if (subject, number) == (0, 1):
+                    y[2, 1, 0] = 100.0
+                add_volumes(root, y, f"sub-{subject}", story, run=run)
+    return root
 
 
 def add_surfaces(

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from commands import wav2bold
 from disks import mount, small_disk
-from recordings import add_story, add_volumes, noise
+from recordings import add_pair
 from stores import contents
+from undisturbed import undisturbed_bytes
 
 from wav2bold.config import Cleaning
 from wav2bold.datasets.prepare import prepare
@@ -30,27 +31,14 @@ CURE = r"No space left on device; free some space or choose another [a-z-]+, the
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two subjects hear two stories. A voxel is constant in one recording: the other is made narrower."""
-    root = tmp_path_factory.mktemp("many") / "recordings"
-    for story in range(2):
-        add_story(root, f"story{story}", 4.0, seed=story)
-        for subject in range(2):
-            y = noise(5, 4, 3, 14, seed=10 * story + subject)
-            if (subject, story) == (0, 1):
-                y[2, 1, 0] = 100.0
-            add_volumes(root, y, f"sub-{subject}", f"story{story}")
-    return root
+    return add_pair(tmp_path_factory.mktemp("many") / "recordings", stories=2, seconds=4.0)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
     recordings: Path, tmp_path_factory: pytest.TempPathFactory, small_ray: None
 ) -> Mapping[Cleaning, Mapping[str, bytes]]:
-    made = {}
-    for name, cleaning in (("one", ONE), ("other", OTHER)):
-        folder = tmp_path_factory.mktemp(name) / "shards"
-        prepare(recordings, folder, cleaning)
-        made[cleaning] = contents(folder)
-    return made
+    return undisturbed_bytes(recordings, tmp_path_factory.mktemp("undisturbed"), (ONE, OTHER))
 
 
 def pages(files: Mapping[str, bytes]) -> int:

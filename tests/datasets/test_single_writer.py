@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 from commands import environment, executable
-from recordings import add_story, add_volumes, noise
+from recordings import add_pair
 from stores import contents, new_bucket
+from undisturbed import undisturbed_bytes
 
 import wav2bold.datasets.single_writer as single_writer_file
 from wav2bold.config import Cleaning, Split, Study, Targets
@@ -44,27 +45,14 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     A voxel is constant in one recording, so that the others of its subject are made narrower.
     """
     root = tmp_path_factory.mktemp("many") / "recordings"
-    for story in range(4):
-        add_story(root, f"story{story}", 20.0, seed=story)
-        for subject in range(2):
-            for run in range(1, 3 if story == 0 else 2):
-                y = noise(5, 4, 3, 14, seed=100 * story + 10 * subject + run)
-                if (subject, story) == (0, 1):
-                    y[2, 1, 0] = 100.0
-                add_volumes(root, y, f"sub-{subject}", f"story{story}", run=run)
-    return root
+    return add_pair(root, stories=4, seconds=20.0, twice=("story0",))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(
     recordings: Path, tmp_path_factory: pytest.TempPathFactory, small_ray: None
 ) -> Mapping[Cleaning, Mapping[str, bytes]]:
-    """What a `prepare` that nobody disturbs writes, with each cleaning."""
-    made = {}
-    for name, cleaning in (("one", ONE), ("other", OTHER)):
-        folder = tmp_path_factory.mktemp(name) / "shards"
-        prepare(recordings, folder, cleaning)
-        made[cleaning] = contents(folder)
+    made = undisturbed_bytes(recordings, tmp_path_factory.mktemp("undisturbed"), (ONE, OTHER))
     assert set(made[ONE]) == set(made[OTHER])
     assert len(made[ONE]) == 4 + 10 + 2 + 2
     return made

@@ -29,11 +29,10 @@ from wav2bold.progress import Progress
 class Drafted:
     """A folder of shards as it must be.
 
-    digests: of each file, by its path.  lie: where each lies now, in its place or as a draft.
+    lie: where each file lies now, by its path: there, or as a draft.
     """
 
     card: DatasetCard
-    digests: Mapping[Place, str]
     lie: Mapping[Place, Place]
 
     @property
@@ -91,7 +90,6 @@ def draft_all(scanned: Scanned, told: Sources, writer: Writer, progress: Progres
     named = [(shard.name, shard.digest) for shard in (*sounds, *recordings)]
     return Drafted(
         make_card(scanned, kept, [*named, *identities.items()]),
-        {file.path: file.digest for file in (*sounds, *recordings, *tables.values())},
         {
             **known,
             **{shard.path: lie[shard.name] for shard in recordings},

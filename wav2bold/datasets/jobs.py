@@ -15,11 +15,11 @@ from wav2bold.datasets.ceiling import others_correlation, shared_share, subject_
 from wav2bold.datasets.recording import Drafts, steadiness_of
 from wav2bold.datasets.regions import read_regions
 from wav2bold.datasets.runs import Run
-from wav2bold.datasets.scan import StoryScan, as_metadata, pack, story_key
+from wav2bold.datasets.scan import StoryScan, as_metadata, pack, remembered, story_key
 from wav2bold.datasets.shards import read_run
 from wav2bold.datasets.sources import Together
 from wav2bold.datasets.targets import target_table
-from wav2bold.datasets.writing import read_metadata, write_story, write_targets
+from wav2bold.datasets.writing import write_story, write_targets
 from wav2bold.places import Place
 
 Shares = dict[str, tuple[NDArray[np.float64], int]]
@@ -33,9 +33,9 @@ def scan_story(audio: Path, story: str, shard: Place, drafts: Drafts) -> StorySc
     """
     inputs, key = story_key(audio)
     draft = drafts("sound", key, story)
-    for known in (read_metadata(place).get("scan", {}) for place in (shard, draft)):
-        if known.get("key") == key:
-            return StoryScan(**{**known, "inputs": inputs})
+    known = remembered(StoryScan, inputs, key, (shard, draft))
+    if known is not None:
+        return known
     sound = read_story(audio)
     digest = hashlib.blake2b(sound.samples.tobytes(), digest_size=16).hexdigest()
     scan = StoryScan(inputs, key, digest, len(sound.samples) / SAMPLE_RATE_HZ, sound.doubts)

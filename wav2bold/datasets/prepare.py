@@ -23,7 +23,6 @@ from wav2bold.datasets.shards import CARD_NAME, DatasetCard
 from wav2bold.datasets.single_writer import AT_ONCE, TakenOverError, Writer, single_writer
 from wav2bold.datasets.sources import check_ceilings, sources
 from wav2bold.datasets.splits import default_split
-from wav2bold.datasets.wanted import stale_paths
 from wav2bold.datasets.writing import check_ours, claim, remove_others
 from wav2bold.errors import UserError
 from wav2bold.options import write_whole
@@ -105,21 +104,21 @@ def prepare(
             claim(out, writer.token)  # once: a second time would take a store back from who has begun since
             written |= _publish(drafted, writer, progress)
             for _ in range(0 if isinstance(out, Path) else FINISHING):
-                if not stale_paths(drafted.digests):
+                drafted = draft_all(scanned, told, writer, progress)  # what another has overwritten since
+                if drafted.complete:
                     break
-                drafted = draft_all(scanned, told, writer, progress)
                 written |= _publish(drafted, writer, progress)
             writer.check()
         # a store may be another's by now, unless it was claimed
         ours = not complete or isinstance(out, Path)
-        removed = remove_others(out, set(drafted.digests)) if ours else 0
+        removed = remove_others(out, set(drafted.lie)) if ours else 0
         if not complete:
             _write_card(drafted.card, writer)
     odd = (*doubts(scanned.runs, scanned.stories), *([told.hint] if told.hint else []))
     return Prepared(
         drafted.card,
         len(written),
-        len(drafted.digests) - len(written),
+        len(drafted.lie) - len(written),
         removed,
         {subject: int((~keep).sum()) for subject, keep in scanned.varying.items()},
         found.layout,

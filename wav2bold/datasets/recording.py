@@ -14,7 +14,16 @@ from wav2bold.datasets.bold import grid, read_bold, varying
 from wav2bold.datasets.cleaning import clean, read_confounds, steady
 from wav2bold.datasets.regions import Regions, read_regions
 from wav2bold.datasets.runs import Run
-from wav2bold.datasets.scan import RunScan, as_metadata, exact, pack, run_key, shard_digest, unpack
+from wav2bold.datasets.scan import (
+    RunScan,
+    as_metadata,
+    exact,
+    pack,
+    remembered,
+    run_key,
+    shard_digest,
+    unpack,
+)
 from wav2bold.datasets.shards import Bold, read_run
 from wav2bold.datasets.targets import (
     columns_among,
@@ -45,9 +54,9 @@ def scan_run(run: Run, cleaning: Cleaning, targets: Targets, shard: Place, draft
     """
     inputs, key = run_key(run, cleaning, targets)
     draft = draft_of(run, key, drafts)
-    for known in (read_metadata(place).get("scan", {}) for place in (shard, draft)):
-        if known.get("key") == key:
-            return RunScan(**{**known, "inputs": inputs})
+    known = remembered(RunScan, inputs, key, (shard, draft))
+    if known is not None:
+        return known
     y = read_bold(run, cleaning.mask)
     if len(y) * run.tr_s <= run.onset_s:
         raise DataError(
@@ -90,20 +99,20 @@ def write_run_job(
     wanted = unpack(keep, scan.candidates)
     for place in wider:
         said = read_metadata(place)
-        if said.get("digest") != shard_digest(scan, said.get("kept", ""), base) or "kept" not in said:
+        kept = said.get("kept", "")
+        if said.get("digest") != shard_digest(scan, kept, base):
             continue
-        columns = columns_among(wanted, unpack(said["kept"], scan.candidates), regions)
+        columns = columns_among(wanted, unpack(kept, scan.candidates), regions)
         if columns is not None:
-            whole = read_run(place)
-            made = Bold(whole.t, whole.time_s, whole.y[:, columns]), unpack_tsnr(said["tsnr"])[columns]
+            bold, steadiness = read_run(place), unpack_tsnr(said["tsnr"])
             break
     else:
         cleaned = unpack(base, scan.candidates)
         columns = columns_among(wanted, cleaned, regions)
-        assert columns is not None
         bold, steadiness = _cleaned(run, read_targets(run, cleaning, targets, cleaned), cleaning)
-        made = Bold(bold.t, bold.time_s, bold.y[:, columns]), steadiness[columns]
-    _write(draft, cleaning, scan, base, keep, made)
+    assert columns is not None
+    chosen = Bold(bold.t, bold.time_s, bold.y[:, columns])
+    _write(draft, cleaning, scan, base, keep, (chosen, steadiness[columns]))
 
 
 def cleaned_together(scan: RunScan, keep: NDArray[np.bool_], regions: Regions | None) -> str:

@@ -7,11 +7,11 @@ time, and not decoded again.
 import base64
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from wav2bold.datasets.cleaning import confound_files
 from wav2bold.datasets.regions import region_files
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.shards import SCHEMA_VERSION, content_digest
+from wav2bold.datasets.writing import read_metadata
 from wav2bold.errors import DataError, may_not_be_read
+from wav2bold.places import Place
 
 LATER = ("confounds_strategy", "compcor_components", "drop_last")
 """Options that came after the first shards: they enter a digest only where they are set."""
@@ -56,6 +58,9 @@ class RunScan:
     candidates: int
     grid: str
     packed: str
+
+
+Scan = TypeVar("Scan", StoryScan, RunScan)
 
 
 def story_key(audio: Path) -> tuple[dict[str, str], str]:
@@ -97,6 +102,15 @@ def _cleaning(cleaning: Cleaning) -> dict[str, Any]:
 def as_metadata(scan: StoryScan | RunScan) -> dict[str, Any]:
     """A scan as its shard remembers it: without paths, which may change while the bytes don't."""
     return {name: value for name, value in asdict(scan).items() if name != "inputs"}
+
+
+def remembered(kind: type[Scan], inputs: Mapping[str, str], key: str, places: Iterable[Place]) -> Scan | None:
+    """The scan of this key that a shard or a draft remembers, or None. inputs: of the files as they are."""
+    for place in places:
+        known = read_metadata(place).get("scan", {})
+        if known.get("key") == key:
+            return kind(**{**known, "inputs": inputs})
+    return None
 
 
 def file_digest(path: Path) -> str:

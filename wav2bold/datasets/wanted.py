@@ -170,8 +170,3 @@ def said_by(paths: Iterable[Place]) -> dict[Place, dict[str, Any]]:
     paths = list(paths)
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return dict(zip(paths, pool.map(read_metadata, paths), strict=True))
-
-
-def stale_paths(digests: Mapping[Place, str]) -> set[Place]:
-    """Files that are absent, or made from something else than their digest says."""
-    return {path for path, said in said_by(digests).items() if said.get("digest") != digests[path]}
