@@ -210,7 +210,8 @@ def manifest(recordings: Recordings, layout: Layout = None, space: Space = None)
 
     wav2bold manifest RECORDINGS > runs.tsv && wav2bold prepare runs.tsv --out SHARDS
     """
-    text, found = steps.manifest(recordings, layout, space)
+    with watching("manifest") as progress:
+        text, found = steps.manifest(recordings, layout, space, progress)
     typer.echo(text, nl=False)
     people, stories = ({run.subject for run in found.runs}, {run.story for run in found.runs})
     err.print(

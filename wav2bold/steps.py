@@ -98,12 +98,15 @@ def prepare(
     return prepared
 
 
-def manifest(recordings: AnyPath, layout: str | None = None, space: str | None = None) -> tuple[str, "Found"]:
+def manifest(
+    recordings: AnyPath, layout: str | None = None, space: str | None = None, progress: Progress = silent
+) -> tuple[str, "Found"]:
     """The recordings that `prepare` would read, as the text of a manifest, and how they were found."""
+    from wav2bold.datasets.layouts.choosing import stop
     from wav2bold.datasets.layouts.known import find
     from wav2bold.datasets.layouts.manifest import as_manifest
 
-    found = find(Path(recordings), layout, space)
+    found = find(Path(recordings), layout, space, stop, progress)
     return as_manifest(found.runs), found
 
 

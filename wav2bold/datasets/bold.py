@@ -198,12 +198,12 @@ def _values(image: Any) -> NDArray[Any]:
 
 def _read_surface(path: Path, side: str) -> NDArray[np.float32]:
     image = _load(path)
-    _check_side(path, image, side)
     arrays: Sequence[NDArray[Any]] = [array.data for array in image.darrays]
     sizes = {array.shape for array in arrays}
     if len(arrays) < 2 or len(sizes) != 1 or arrays[0].ndim != 1:
         what = f"{len(arrays)} arrays of shape {', '.join(map(str, sorted(sizes)))}"
         raise DataError(f"{path}: {what} are no time series", "give a .func.gii with one array per volume")
+    _check_side(path, image, side)
     return np.stack(arrays).astype(np.float32, copy=False)
 
 

@@ -84,7 +84,7 @@ def prepare(
         check_ours(out)
         failed: list[tuple[str, UserError]] = []
         refuse = stop if strict else lambda name, error: failed.append((name, error))
-        found = find(recordings, layout, space, refuse)
+        found = find(recordings, layout, space, refuse, progress)
         scanned = read_all(recordings, found.runs, writer, cleaning, targets, progress, refuse)
         if scanned is None:
             raise nothing_left(failed)

@@ -46,6 +46,15 @@ def test_a_run_is_read_as_it_was_recorded(published: Published) -> None:
         assert len(candidates(run)) == truth.y.shape[1]
 
 
+def test_looking_for_recordings_tells_how_far_it_is(published: Published) -> None:
+    told: list[tuple[str, int, int]] = []
+    find(published.source, progress=lambda *now: told.append(now))
+    assert {what for what, _, _ in told} == {"finding recordings"}
+    (total,) = {total for _, _, total in told}
+    assert total > 0
+    assert [done for _, done, _ in told] == list(range(total + 1))
+
+
 def test_without_a_sound_those_who_heard_it_are_refused_and_the_others_found(published: Published) -> None:
     before = find(published.source).runs
     before[0].audio.unlink()

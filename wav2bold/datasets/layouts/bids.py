@@ -19,6 +19,7 @@ from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.cifti import DTSERIES
 from wav2bold.datasets.files import check_readable, closed_to_us, is_there, walk
 from wav2bold.datasets.layouts.choosing import (
+    FINDING,
     TR_TOLERANCE_S,
     Refuse,
     Tell,
@@ -30,6 +31,7 @@ from wav2bold.datasets.layouts.choosing import (
 )
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
+from wav2bold.progress import Progress, silent, watched
 
 VOLUMES, SURFACE = (".nii.gz", ".nii"), ".func.gii"
 SUFFIXES = {"bold", "events", "timeseries", "regressors"}
@@ -60,7 +62,13 @@ def matches(source: Path) -> bool:
     return source.is_dir()
 
 
-def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop) -> list[Run]:
+def find_runs(
+    root: Path,
+    space: str | None = None,
+    tell: Tell = unheard,
+    refuse: Refuse = stop,
+    progress: Progress = silent,
+) -> list[Run]:
     """Every recording of a story under `root`, ordered by subject, session, task and run.
 
     One row of an events file is one hearing: its story is the stem of `stim_file`, or else its `trial_type`,
@@ -77,7 +85,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
     groups = _recordings(root, files, space, tell, closed)
     refuse_closed(root, closed, refuse)
     runs: list[Run] = []
-    for group in groups:
+    for group in watched(groups, FINDING, progress):
         recording = group[0].recording
         own = by_subject[recording["sub"]] + by_subject[None]  # what may apply to it
         try:

@@ -57,6 +57,8 @@ def choose_space(source: Path, there: Iterable[str], wanted: str | None) -> str:
     return wanted or spaces[0]
 
 
+FINDING = "finding recordings"
+"""What `progress` is told while recordings are looked at, one by one."""
 UNFETCHED = "not fetched yet (`datalad get`)"
 
 

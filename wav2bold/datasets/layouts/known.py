@@ -10,18 +10,20 @@ from wav2bold.datasets.layouts.choosing import Refuse, Tell, stop
 from wav2bold.datasets.runs import Run
 from wav2bold.errors import DataError
 from wav2bold.options import nearest
+from wav2bold.progress import Progress, silent
 
 
 @dataclass(frozen=True)
 class Layout:
     """One way in which recordings are kept.
 
-    matches: whether a source bears its marks.  find_runs: its runs (source, space or None, tell, refuse).
+    matches: whether a source bears its marks.
+    find_runs: its runs (source, space or None, tell, refuse, progress).
     """
 
     name: str
     matches: Callable[[Path], bool]
-    find_runs: Callable[[Path, str | None, Tell, Refuse], list[Run]]
+    find_runs: Callable[[Path, str | None, Tell, Refuse, Progress], list[Run]]
 
 
 LAYOUTS = (
@@ -41,7 +43,13 @@ class Found:
     left_out: tuple[str, ...]
 
 
-def find(source: Path, layout: str | None = None, space: str | None = None, refuse: Refuse = stop) -> Found:
+def find(
+    source: Path,
+    layout: str | None = None,
+    space: str | None = None,
+    refuse: Refuse = stop,
+    progress: Progress = silent,
+) -> Found:
     """Every recording of a source. layout: None takes the first whose marks it bears.
 
     refuse: told of each recording that can't be used.
@@ -50,7 +58,7 @@ def find(source: Path, layout: str | None = None, space: str | None = None, refu
     check_open(source)
     chosen = _named(layout) if layout else _recognised(source)
     left_out: list[str] = []
-    runs = chosen.find_runs(source, space, left_out.append, refuse)
+    runs = chosen.find_runs(source, space, left_out.append, refuse, progress)
     return Found(chosen.name, tuple(runs), tuple(left_out))
 
 

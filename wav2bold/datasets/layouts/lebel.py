@@ -18,6 +18,7 @@ from pathlib import Path
 
 from wav2bold.datasets.files import below, closed_to_us
 from wav2bold.datasets.layouts.choosing import (
+    FINDING,
     UNFETCHED,
     Refuse,
     Tell,
@@ -31,6 +32,7 @@ from wav2bold.datasets.layouts.choosing import (
 from wav2bold.datasets.matrices import shapes
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
+from wav2bold.progress import Progress, silent, watched
 
 FOLDERS = (Path("derivative", "preprocessed_data"), Path("derivatives", "preprocessed_data"))
 MEAN, REPEATS = "data", "individual_repeats"
@@ -45,7 +47,13 @@ def matches(source: Path) -> bool:
     return any((source / folder).is_dir() for folder in FOLDERS)
 
 
-def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop) -> list[Run]:
+def find_runs(
+    root: Path,
+    space: str | None = None,
+    tell: Tell = unheard,
+    refuse: Refuse = stop,
+    progress: Progress = silent,
+) -> list[Run]:
     """Every recording, ordered by subject and story. Repeats of a story are runs of their own.
 
     space: there is none but `native`.
@@ -66,7 +74,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
         raise DataError(f"{paths[0].parent.parent}: nothing there was fetched", "fetch some (`datalad get`)")
     refuse_closed(root, closed, refuse)
     runs: list[Run] = []
-    for path in fetched:
+    for path in watched(fetched, FINDING, progress):
         try:
             runs += _runs(path, root / "stimuli" / f"{path.stem}.wav")
         except DataError as error:

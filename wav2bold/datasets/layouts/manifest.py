@@ -27,6 +27,7 @@ from bids2table import parse_bids_entities
 from wav2bold.datasets.bold import header_tr_s
 from wav2bold.datasets.files import closed_to_us, is_there
 from wav2bold.datasets.layouts.choosing import (
+    FINDING,
     Refuse,
     Tell,
     agreed_tr_s,
@@ -40,6 +41,7 @@ from wav2bold.datasets.matrices import is_matrix
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
 from wav2bold.options import nearest
+from wav2bold.progress import Progress, silent, watched
 
 NEEDED = ("subject", "story", "bold", "audio", "tr", "onset_s")
 OPTIONAL = ("confounds", "space", "duration_s")
@@ -55,7 +57,11 @@ def matches(source: Path) -> bool:
 
 
 def find_runs(
-    source: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop
+    source: Path,
+    space: str | None = None,
+    tell: Tell = unheard,
+    refuse: Refuse = stop,
+    progress: Progress = silent,
 ) -> list[Run]:
     """The run of every line, in their order. space: which to take if the manifest has several.
 
@@ -66,7 +72,7 @@ def find_runs(
     mistakes: list[tuple[int, str]] = []
     first: dict[tuple[object, ...], int] = {}
     runs: list[Run] = []
-    for number, values in lines:
+    for number, values in watched(lines, FINDING, progress):
         wrong: list[DataError] = []
         try:
             run = _run(source.parent, values, wrong)

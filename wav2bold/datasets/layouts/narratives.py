@@ -31,6 +31,7 @@ from bids2table import parse_bids_entities
 
 from wav2bold.datasets.files import below, check_readable, closed_to_us, is_there
 from wav2bold.datasets.layouts.choosing import (
+    FINDING,
     UNFETCHED,
     Refuse,
     Tell,
@@ -45,6 +46,7 @@ from wav2bold.datasets.layouts.choosing import (
 )
 from wav2bold.datasets.runs import Run, numbered
 from wav2bold.errors import DataError
+from wav2bold.progress import Progress, silent, watched
 
 PIPELINE = Path("derivatives", "afni-nosmooth")
 EVENT_META, SCAN_EXCLUDE = Path("code", "event_meta.json"), Path("code", "scan_exclude.json")
@@ -72,7 +74,13 @@ def matches(source: Path) -> bool:
     return (source / PIPELINE).is_dir() and (source / EVENT_META).is_file()
 
 
-def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse: Refuse = stop) -> list[Run]:
+def find_runs(
+    root: Path,
+    space: str | None = None,
+    tell: Tell = unheard,
+    refuse: Refuse = stop,
+    progress: Progress = silent,
+) -> list[Run]:
     """Every recording of a story, ordered by subject and task, the authors' exclusions left out.
 
     space: None takes fsaverage6, where it is.
@@ -88,7 +96,7 @@ def find_runs(root: Path, space: str | None = None, tell: Tell = unheard, refuse
         space = USUAL_SPACE
     left: defaultdict[str, list[str]] = defaultdict(list)
     runs: list[Run] = []
-    for recording in by_space[choose_space(root, by_space, space)]:
+    for recording in watched(by_space[choose_space(root, by_space, space)], FINDING, progress):
         if recording.task not in stories:
             left[f"no story in {EVENT_META}"].append(recording.stem)
         elif _is_excluded(recording.stem, excluded):
