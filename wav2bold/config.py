@@ -25,6 +25,7 @@ from wav2bold.places import Place, absolute, place
 
 ParameterType = Literal["conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
+LossKind = Literal["mse", "corr", "cosine"]
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
@@ -155,7 +156,7 @@ class Configuration(Options):
     head_l2: Annotated[float, Field(gt=0)] = 1.0
     """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
     encoder_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
-    """Learning rate of the encoder (AdamW), at its highest."""
+    """Learning rate of the encoder, at its highest."""
     head_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """Learning rate of the head (AdamW), at its highest."""
     epochs: Annotated[int, Field(ge=0)] = 6
@@ -167,7 +168,30 @@ class Configuration(Options):
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of a gradient."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """AdamW's weight decay on the encoder."""
+    """Weight decay of the encoder's optimiser."""
+    noise: Literal["ar", "white"] = "ar"
+    """How BOLD's noise is modelled: ar, by an autoregression of what stage 1 leaves over, so that ridge and
+    stage 2 weigh volumes rightly; or white, each volume by itself, the paper's plain loss."""
+    loss: LossKind = "mse"
+    """What stage 2 makes small: mse, the mean squared error (the paper's); corr, 1 - Pearson r across targets
+    within a volume; or cosine, the same without centring."""
+    weight_by_ceiling: bool = False
+    """Let a target count by the square of its noise ceiling (loss: mse)."""
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    """adamw; or muon for the encoder's matrices, and adamw for the rest. For muon, encoder_lr is the share of
+    its own size that a step changes of a matrix, 0.01 to 0.05, say."""
+    anchor_l2: Annotated[float, Field(ge=0)] = 0.0
+    """Penalty on the squared distance from the pretrained weights."""
+    input_noise: Annotated[float, Field(ge=0)] = 0.0
+    """Noise on what enters the trained part, as a multiple of each feature's own spread."""
+    micro_batch: Annotated[int, Field(ge=1)] | None = None
+    """Windows that go through the encoder at once, fewer than `batch` to save memory; null for all."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without a better validation score after which stage 2 ends; null for all epochs."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the encoder in stage 2: auto takes bfloat16 on GPUs that are made for it, float32 elsewhere."""
+    compile: bool = False
+    """Let torch compile the trained part: minutes at the start, faster steps."""
 
     @field_validator("unfrozen")
     @classmethod

@@ -12,11 +12,13 @@ from transformers import AutoFeatureExtractor, Wav2Vec2Model
 
 from wav2bold.config import Cleaning, Configuration, LayerRange, ParameterType
 from wav2bold.datasets.windows import Windows, windows
-from wav2bold.errors import UserError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, boundary_of, load_encoder, unfrozen_names
-from wav2bold.trainables.refine import Material, Refined, Report, _TorchHead, refine, warmup_cosine
+from wav2bold.trainables.noise import WHITE, Clock
+from wav2bold.trainables.optimisers import warmup_cosine
+from wav2bold.trainables.refine import Material, Refined, Report, refine
 from wav2bold.trainables.ridge import fit_head
+from wav2bold.trainables.torch_head import Criterion, TorchHead
 
 TR_S, HISTORY, SECONDS = 1.0, 2, 22.0
 SOUNDS = {name: speech(SECONDS, seed) for seed, name in enumerate(("ferry", "bakery", "library"))}
@@ -60,6 +62,7 @@ def configuration(unfrozen: Unfrozen, **options: object) -> Configuration:
             "batch": 16,
             "warmup_steps": 2,
             "weight_decay": 0.01,
+            "noise": "white",
             **options,
         }
     )
@@ -194,10 +197,14 @@ def test_stage_2_starts_where_its_loss_is_at_a_minimum_in_the_head(small: Encode
     some = material(small, tmp_path)
     with torch.no_grad():
         features = features_of(small.model, inputs_of(small, some.train))
-    tuned = _TorchHead(fit_head(features.numpy(), some.train.y, some.train.story, 2.0), small.device)
-    y = torch.from_numpy(some.train.y)
-    assert torch.isnan(y).any()
-    loss, penalty = tuned.loss(features, y), tuned.penalty() / torch.isfinite(y).sum()
+    tuned = TorchHead(fit_head(features.numpy(), some.train.y, some.train.story, 2.0), small.device)
+    clock = Clock.of(some.train, TR_S)
+    criterion = Criterion(some.train.y, some.train.subject, clock, WHITE, "mse", None, small.device)
+    all_rows = [np.arange(len(some.train))]
+    assert np.isnan(some.train.y).any()
+    count = criterion.count(all_rows)
+    assert count == np.isfinite(some.train.y).sum()
+    loss, penalty = criterion.total(all_rows, tuned(features)) / count, tuned.penalty() / count
     of_loss = torch.autograd.grad(loss, tuned.parameters[0], retain_graph=True)[0]
     of_both = torch.autograd.grad(loss + penalty, tuned.parameters)
     assert max(gradient.abs().max() for gradient in of_both) < 1e-3 * of_loss.abs().max()
@@ -310,14 +317,20 @@ def test_where_bold_was_filtered_a_drift_in_the_sound_predicts_nothing(
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_a_loss_that_is_no_number_names_the_learning_rate(
+def test_a_loss_that_is_no_number_ends_it_with_the_best_epoch_and_names_step_and_rate(
     small: Encoder, tmp_path: Path, epochs: int
 ) -> None:
     # the study file allows no more than 1
     options = configuration({"attention": None}, epochs=epochs).model_copy(update={"encoder_lr": 1e30})
-    with pytest.raises(UserError) as raised:
-        run(material(small, tmp_path), options)
-    assert str(raised.value) == "the loss became nan in epoch 1 at encoder_lr 1e+30; lower encoder_lr"
+    reports, refined = run(material(small, tmp_path), options)
+    assert [report.last for report in reports] == [False, True]
+    assert np.isnan(reports[1].loss)
+    assert reports[1].note == (
+        "the loss stopped being a number in step 2 at an encoder_lr of 1e+30; epoch 0 was kept; "
+        "lower encoder_lr"
+    )
+    assert (refined.epoch, refined.score, refined.model) == (0, reports[0].score, small.model)
+    assert reports[1].score == refined.score
 
 
 def test_the_learning_rate_rises_straight_and_falls_as_a_cosine() -> None:

@@ -6,24 +6,27 @@ import copy
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import Wav2Vec2Model
 
 from wav2bold.config import Configuration
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows
-from wav2bold.errors import UserError
+from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
-from wav2bold.trainables.drift import Drift, FollowedDrift
+from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Encoder, boundary_of, unfrozen_names
 from wav2bold.trainables.features import Hearing
-from wav2bold.trainables.ridge import Head, fit_head
+from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, groups_of, whitened
+from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import brain_score, pearson
+from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
+from wav2bold.trainables.stage2 import DivergedError, Stage2
+from wav2bold.trainables.torch_head import Criterion
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,18 @@ class Report:
     """One epoch. Epoch 0 is stage 1: the frozen encoder with the exact ridge head.
 
     loss: mean of the epoch's steps (NaN in epoch 0).  score: mean r over targets on the validation
-    stories.  scores: (V,) r per target.  seconds: since the refinement began.
+    stories.  scores: (V,) r per target.  white_score: the same mean where noise was made white.
+    seconds: since the refinement began.  last: whether no epoch follows.  note: what went wrong, or "".
     """
 
     epoch: int
     loss: float
     score: float
     scores: NDArray[np.float64]
+    white_score: float
     seconds: float
+    last: bool
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,122 +76,106 @@ class Refined:
 def refine(material: Material, configuration: Configuration, seed: int) -> Generator[Report, None, Refined]:
     """Refine the encoder; yields a report per epoch, returns the refined encoder.
 
-    Stage 1 solves the head with the encoder frozen. Stage 2 trains head and unfrozen parameters
-    with AdamW on the mean squared error plus the head's own ridge penalty, so that it starts at
-    a minimum in the head. Features lose the drift that BOLD lost. Everything below the lowest
+    Stage 1 solves the head with the encoder frozen. Stage 2 trains head and unfrozen parameters on the loss
+    plus the head's own ridge penalty, so that it starts at a minimum in the head. Features lose the drift
+    that BOLD lost, and errors are weighed by the noise that stage 1 leaves over. Everything below the lowest
     unfrozen parameter is read from the store.
-    Raises UserError if the loss stops being a number.
+    A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
+    Raises UserError if not even one window fits into memory.
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
     names = unfrozen_names(material.encoder, configuration.unfrozen)
     boundary = boundary_of(material.encoder, names)
-    train = Hearing(
-        material.encoder, material.shards, material.store, material.train, configuration.history, boundary
+    train, validation = (
+        Hearing(material.encoder, material.shards, material.store, some, configuration.history, boundary)
+        for some in (material.train, material.validation)
     )
-    validation = Hearing(
-        material.encoder,
-        material.shards,
-        material.store,
-        material.validation,
-        configuration.history,
-        boundary,
-    )
-
-    cleaning = material.shards.card.cleaning
+    cleaning, tr_s = material.shards.card.cleaning, material.shards.card.tr_s
     drift, validation_drift = Drift(material.train, cleaning), Drift(material.validation, cleaning)
+    validation_clock = Clock.of(material.validation, tr_s)
 
     features = drift.removed(train.frozen_pooled)
-    head = fit_head(features, material.train.y, material.train.story, configuration.head_l2)
-    predicted = head.predict(validation_drift.removed(validation.frozen_pooled))
-    scores = pearson(material.validation.y, predicted)
-    best = Refined(configuration, material.encoder.model, head, 0, brain_score(scores))
-    yield Report(0, float("nan"), best.score, scores, time.monotonic() - started)
-    if not names:
+    noise = WHITE
+    if configuration.noise == "ar":
+        noise = fit_noise_of(features, material.train, tr_s)
+    head = fit_head_in_noise(features, material.train, tr_s, noise, configuration.head_l2)
+
+    def report(epoch: int, loss: float, head: Head, features: NDArray[np.float32], note: str = "") -> Report:
+        predicted = head.predict(validation_drift.removed(features))
+        scores = pearson(material.validation.y, predicted)
+        white = white_scores(noise, validation_clock, material.validation.y, predicted)
+        seconds = time.monotonic() - started
+        last = epoch == configuration.epochs or not names
+        return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
+
+    told = report(0, math.nan, head, validation.frozen_pooled)
+    best = Refined(configuration, material.encoder.model, head, 0, told.score)
+    yield told
+    if told.last:
         return best
 
-    model = copy.deepcopy(material.encoder.model)
-    unfrozen = [parameter.requires_grad_(name in names) for name, parameter in model.named_parameters()]
-    unfrozen = [parameter for parameter in unfrozen if parameter.requires_grad]
-    device = material.encoder.device
-    tuned = _TorchHead(head, device)
-    followed = FollowedDrift(drift, train.frozen_pooled, device)
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": unfrozen, "lr": configuration.encoder_lr, "weight_decay": configuration.weight_decay},
-            {"params": tuned.parameters, "lr": configuration.head_lr, "weight_decay": 0.0},
-        ]
+    criterion = Criterion(
+        material.train.y,
+        material.train.subject,
+        Clock.of(material.train, tr_s),
+        noise,
+        configuration.loss,
+        ceiling_weights(material) if configuration.weight_by_ceiling else None,
+        material.encoder.device,
     )
-    steps = math.ceil(len(material.train) / configuration.batch) * configuration.epochs
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: warmup_cosine(step, configuration.warmup_steps, steps)
-    )
-    measured = int(np.isfinite(material.train.y).sum())
-    for epoch in range(1, configuration.epochs + 1):
-        order = np.random.default_rng([seed, epoch]).permutation(len(material.train))
-        losses = []
-        for first in range(0, len(order), configuration.batch):
-            rows = order[first : first + configuration.batch]
-            features_BP = followed.removed(rows, train.pooled(model, train.below(rows)))
-            loss = tuned.loss(features_BP, torch.from_numpy(material.train.y[rows]).to(device))
-            optimiser.zero_grad()
-            (loss + tuned.penalty() / measured).backward()
-            torch.nn.utils.clip_grad_norm_([*unfrozen, *tuned.parameters], configuration.clip)
-            optimiser.step()
-            schedule.step()
-            losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]):
-            raise UserError(
-                f"the loss became {losses[-1]} in epoch {epoch} at encoder_lr {configuration.encoder_lr:g}",
-                "lower encoder_lr",
+    training = Stage2(train, head, criterion, drift, configuration, names, seed)
+    while True:
+        epoch = told.epoch + 1
+        try:
+            loss = training.epoch(epoch)
+        except DivergedError as diverged:
+            step, rate = diverged.args
+            note = (
+                f"the loss stopped being a number in step {step} at an encoder_lr of {rate:.2g}; epoch "
+                f"{best.epoch} was kept; lower encoder_lr"
             )
-        head = tuned.head()
-        predicted = head.predict(validation_drift.removed(validation.all_pooled(model)))
-        scores = pearson(material.validation.y, predicted)
-        score = brain_score(scores)
-        if score > best.score:
-            best = Refined(configuration, copy.deepcopy(model), head, epoch, score)
-        yield Report(epoch, float(np.mean(losses)), score, scores, time.monotonic() - started)
-    return best
+            yield replace(told, epoch=epoch, loss=math.nan, score=best.score, last=True, note=note)
+            return best
+        told = report(epoch, loss, training.head, validation.all_pooled(training.model))
+        if told.score > best.score:
+            best = Refined(configuration, copy.deepcopy(training.model), training.head, epoch, told.score)
+        if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
+            told = replace(told, last=True)
+        yield told
+        if told.last:
+            return best
 
 
-def warmup_cosine(step: int, warmup: int, steps: int) -> float:
-    """Share of the highest learning rate at a step: a straight rise, then a cosine to zero."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
+def ceiling_weights(material: Material) -> NDArray[np.float32]:
+    """(V,) square of every training target's noise ceiling, 1 on average.
 
-
-class _TorchHead:
-    """The head in training: weights move, the features' mean and spread stay those of stage 1."""
-
-    def __init__(self, head: Head, device: torch.device) -> None:
-        self._head = head
-        self._mean, self._sd, self._alpha, self._weight, self._bias = (
-            torch.tensor(part, device=device)
-            for part in (head.mean, head.sd, head.alpha, head.weight, head.bias)
+    Raises DataError if no target has one; a target without one counts as the others do on average.
+    """
+    people = tuple(dict.fromkeys(material.train.subject))
+    tables = [material.shards.targets(str(person)) for person in people]
+    ceiling = np.concatenate([np.asarray(table["ceiling"], np.float64) for table in tables])
+    if not np.isfinite(ceiling).any():
+        raise DataError(
+            "weight_by_ceiling: no target has a noise ceiling",
+            "leave it out, or prepare recordings in which a story was heard more than once",
         )
-        self._weight.requires_grad_()
-        self._bias.requires_grad_()
-        self.parameters = [self._weight, self._bias]
+    weight = np.clip(ceiling, 0, None) ** 2
+    weight /= np.nanmean(weight)
+    return np.asarray(np.nan_to_num(weight, nan=1.0), np.float32)
 
-    def loss(self, features_BP: Tensor, y_BV: Tensor) -> Tensor:
-        """Mean squared error over the targets that were measured."""
-        predicted_BV = (features_BP - self._mean) / self._sd @ self._weight + self._bias
-        measured = torch.isfinite(y_BV)
-        error_BV = torch.where(measured, predicted_BV - torch.nan_to_num(y_BV), 0.0)
-        return (error_BV**2).sum() / measured.sum()
 
-    def penalty(self) -> Tensor:
-        """Sum over targets of alpha * |w|^2: over the measured values it is stage 1's own penalty."""
-        return (self._alpha * (self._weight**2).sum(0)).sum()
-
-    def head(self) -> Head:
-        """The head as it is now."""
-        return Head(
-            self._head.mean,
-            self._head.sd,
-            self._weight.detach().cpu().numpy().copy(),
-            self._bias.detach().cpu().numpy().copy(),
-            self._head.alpha,
-        )
+def white_scores(
+    noise: NoiseModel, clock: Clock, y: NDArray[np.floating], predicted: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """(V,) r per target between BOLD and prediction, both multiplied by what makes noise white."""
+    scores = np.full(y.shape[1], np.nan)
+    for group in groups_of(y, clock.story):
+        if len(group.rows):
+            place = np.ix_(np.concatenate(group.recordings), group.columns)
+            told, shown = (
+                whitened(noise, clock, group.recordings, some[place].astype(np.float64))
+                for some in (y, predicted)
+            )
+            scores[group.columns] = pearson(told, shown)
+    return scores

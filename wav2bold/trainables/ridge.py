@@ -46,51 +46,79 @@ def fit_head(
     head_l2: the chosen penalty is multiplied by this before the final fit.
     Subjects who heard the same volumes share one decomposition. Primal or kernel form goes by shape.
     """
+    mean, sd, standard = standardised(features)
+    targets = y.shape[1]
+    weight = np.zeros((features.shape[1], targets), np.float32)
+    bias, alpha = np.zeros(targets, np.float32), np.zeros(targets, np.float32)
+    for rows, columns in _same_rows(np.isfinite(y)):
+        fit = fit_rows(
+            standard[rows], y[np.ix_(rows, columns)].astype(np.float64), story[rows], head_l2, alphas
+        )
+        weight[:, columns], bias[columns], alpha[columns] = fit
+    return Head(mean, sd, weight, bias, alpha)
+
+
+def standardised(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+    """Mean (P,) and sd (P,) of features, 1 where they are constant, and the features with them taken out."""
     mean = features.mean(0)
     sd = features.std(0)
     # a constant is left with rounding noise of its own size, also once its drift was removed
     varies = sd > 1e-6 * np.abs(mean) + 1e-5 * sd.max()
     sd = np.where(varies, sd, 1.0).astype(np.float32)
-    standard = ((features - mean) / sd).astype(np.float64)
-    targets = y.shape[1]
-    weight = np.zeros((features.shape[1], targets), np.float32)
-    bias, alpha = np.zeros(targets, np.float32), np.zeros(targets, np.float32)
-    for rows, columns in _same_rows(np.isfinite(y)):
-        fit = _ridge(
-            standard[rows], y[np.ix_(rows, columns)].astype(np.float64), story[rows], head_l2, alphas
-        )
-        weight[:, columns], bias[columns], alpha[columns] = fit
-    return Head(mean.astype(np.float32), sd, weight, bias, alpha)
+    return mean.astype(np.float32), sd, ((features - mean) / sd).astype(np.float64)
 
 
-def _ridge(
+def fit_rows(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     story: NDArray[np.str_],
-    head_l2: float,
-    alphas: tuple[float, ...],
+    head_l2: float = 1.0,
+    alphas: tuple[float, ...] = ALPHAS,
+    *,
+    intercept: bool = True,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (P, V), intercept (V,) and penalties (V,) of one group of targets."""
-    options = {"alphas": np.array(alphas), "cv": _folds(story), "score_func": correlation_score}
+    """Weights (P, V), intercept (V,) and penalties (V,) of targets that were measured at all rows.
+
+    intercept: without it, the fit goes through the origin.
+    """
+    options = {
+        "alphas": np.array(alphas),
+        "cv": _folds(story),
+        "score_func": correlation_score,
+        "fit_intercept": intercept,
+    }
     if x.shape[0] > x.shape[1]:
-        best, *_ = solve_ridge_cv_svd(x, y, fit_intercept=True, warn=False, **options)
+        best, *_ = solve_ridge_cv_svd(x, y, warn=False, **options)
     else:
-        centre = x.mean(0)
+        centre = x.mean(0) if intercept else 0.0
         kernel = (x - centre) @ (x - centre).T
-        best, *_ = solve_kernel_ridge_cv_eigenvalues(kernel, y, fit_intercept=True, **options)
+        best, *_ = solve_kernel_ridge_cv_eigenvalues(kernel, y, **options)
     alpha = best * head_l2
-    return *solve_ridge(x, y, alpha), alpha
+    return *solve_ridge(x, y, alpha, intercept=intercept), alpha
+
+
+def held_out(
+    x: NDArray[np.float64], y: NDArray[np.float64], story: NDArray[np.str_], alpha: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(N, V) prediction of every row by the ridge of the other folds. alpha: (V,) penalties."""
+    predicted = np.empty_like(y)
+    for train, test in _folds(story).split():
+        weight, bias = solve_ridge(x[train], y[train], alpha)
+        predicted[test] = x[test] @ weight + bias
+    return predicted
 
 
 def solve_ridge(
-    x: NDArray[np.float64], y: NDArray[np.float64], alpha: NDArray[np.float64]
+    x: NDArray[np.float64], y: NDArray[np.float64], alpha: NDArray[np.float64], *, intercept: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weights (P, V) and intercept (V,) of ridge with a penalty for each target.
 
-    x: (N, P).  y: (N, V).  alpha: (V,) penalty on |w|^2. One singular value decomposition and no
-    array larger than the weights; himalaya's solver makes one of (V, P, P).
+    x: (N, P).  y: (N, V).  alpha: (V,) penalty on |w|^2.  intercept: without it, it is 0. One
+    singular value decomposition and no array larger than the weights; himalaya's makes one of (V, P, P).
     """
-    centre, level = x.mean(0), y.mean(0)
+    centre, level = (x.mean(0), y.mean(0)) if intercept else (np.zeros(x.shape[1]), np.zeros(y.shape[1]))
     left, size, right = np.linalg.svd(x - centre, full_matrices=False)
     shrunk = size[:, None] / (size[:, None] ** 2 + alpha)
     weight = right.T @ (shrunk * (left.T @ (y - level)))

@@ -55,8 +55,7 @@ class WarmTrial(tune.Trainable):
                 self._epochs = refine(material, self._configuration, self._study.seed)
             report = next(self._epochs)
             self._reports.append(report)
-            last = report.epoch == self._last_epoch
-            if last:
+            if report.last:
                 self._finish(self._epochs)
         except UserError as error:
             raise RuntimeError(str(error)) from None  # Ray shows it as the trial's reason
@@ -65,10 +64,12 @@ class WarmTrial(tune.Trainable):
             "epoch": report.epoch,
             "loss": report.loss,
             "score": report.score,
+            "white_score": report.white_score,
             METRIC: best,
             "seconds": report.seconds,
-            "last": last,
-            "done": last,
+            "note": report.note,
+            "last": report.last,
+            "done": report.last,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -81,7 +82,6 @@ class WarmTrial(tune.Trainable):
         self._task = config["task"]
         self._configuration = Configuration.model_validate(self._task["configuration"])
         self._reports: list[Report] = []
-        self._last_epoch = self._configuration.epochs if self._configuration.unfrozen else 0
         self._epochs = None
 
     def _finish(self, epochs: Generator[Report, None, Refined]) -> None:

@@ -1,0 +1,150 @@
+"""The head while it is trained, and the loss that it is trained on."""
+
+# B windows, P head features, V targets
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wav2bold.config import LossKind
+from wav2bold.trainables.losses import comparable, dissimilarity, squared_error
+from wav2bold.trainables.noise import Clock, Group, NoiseModel, groups_of, whitener
+from wav2bold.trainables.ridge import Head
+
+
+class TorchHead:
+    """A head whose weights move; the features' mean and spread stay those of stage 1."""
+
+    def __init__(self, head: Head, device: torch.device) -> None:
+        self._head = head
+        self._mean, self._sd, self._alpha, self._weight, self._bias = (
+            torch.tensor(part, device=device)
+            for part in (head.mean, head.sd, head.alpha, head.weight, head.bias)
+        )
+        self._weight.requires_grad_()
+        self._bias.requires_grad_()
+        self.parameters = [self._weight, self._bias]
+
+    def __call__(self, features_BP: Tensor) -> Tensor:
+        """(B, V) predictions."""
+        return torch.addmm(self._bias, (features_BP - self._mean) / self._sd, self._weight)
+
+    def penalty(self) -> Tensor:
+        """Sum over targets of alpha * |w|^2: over the measured values it is stage 1's own penalty."""
+        return (self._alpha * (self._weight**2).sum(0)).sum()
+
+    def head(self) -> Head:
+        """The head as it is now."""
+        return Head(
+            self._head.mean,
+            self._head.sd,
+            self._weight.detach().cpu().numpy().copy(),
+            self._bias.detach().cpu().numpy().copy(),
+            self._head.alpha,
+        )
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What predictions of some windows' BOLD cost.
+
+    y: (N, V), NaN where not measured.  people: (V,) whose each target is.  weight: (V,) or None.
+    """
+
+    y: NDArray[np.float32]
+    people: NDArray[np.str_]
+    clock: Clock
+    noise: NoiseModel
+    kind: LossKind
+    weight: NDArray[np.float32] | None
+    device: torch.device
+
+    def count(self, blocks: Sequence[NDArray[np.int64]]) -> int:
+        """By how much to divide the sum of the `total` of these blocks for a mean."""
+        y_BV = self._y(np.concatenate(list(blocks)))
+        there = torch.isfinite(y_BV)
+        return int(there.sum()) if self.kind == "mse" else comparable(there, self._columns_of)
+
+    def total(self, blocks: Sequence[NDArray[np.int64]], predicted_BV: Tensor) -> Tensor:
+        """Sum of what these predictions cost; the rows are those of the blocks, one after the other."""
+        y_BV = self._y(np.concatenate(list(blocks)))
+        measured_BV = torch.isfinite(y_BV)
+        y_BV = torch.nan_to_num(y_BV)
+        if self.kind == "mse":
+            error_BV = self._white(blocks, torch.where(measured_BV, predicted_BV - y_BV, 0.0))
+            return squared_error(error_BV, self._weights)
+        predicted_BV = torch.where(measured_BV, predicted_BV, 0.0)
+        return dissimilarity(
+            self._white(blocks, predicted_BV),
+            self._white(blocks, y_BV),
+            measured_BV,
+            self._columns_of,
+            centred=self.kind == "corr",
+        )
+
+    def _y(self, rows: NDArray[np.int64]) -> Tensor:
+        return self._targets[torch.from_numpy(rows).to(self.device)]
+
+    def _white(self, blocks: Sequence[NDArray[np.int64]], some_BV: Tensor) -> Tensor:
+        """Every block's values (B, V), 0 where not measured, multiplied by what makes its noise white."""
+        if self.noise.is_white:
+            return some_BV
+        pieces = []
+        for measured, columns in zip(self._measured, self._group_columns, strict=True):
+            values = some_BV if len(self._groups) == 1 else some_BV[:, columns]
+            every: Tensor = torch.block_diag(*(self._whitener(rows, measured) for rows in blocks))
+            pieces.append(every @ values)
+        if len(pieces) == 1:
+            return pieces[0]
+        order = torch.cat(list(self._group_columns))
+        return torch.cat(pieces, dim=1)[:, torch.argsort(order)]
+
+    def _whitener(self, rows: NDArray[np.int64], measured: NDArray[np.bool_]) -> Tensor:
+        """(B, B) of one block; rows and columns of volumes that these targets lack are 0."""
+        there = measured[rows]
+        lags = np.round(self.clock.time_tr[rows] - self.clock.time_tr[rows[0]], 2)
+        key = (there.tobytes(), lags.tobytes())
+        if key not in self._whiteners:
+            full = np.zeros((len(rows), len(rows)), np.float32)
+            if there.any():
+                full[np.ix_(there, there)] = whitener(self.noise, self.clock.time_tr[rows[there]])
+            self._whiteners[key] = torch.from_numpy(full).to(self.device)
+        return self._whiteners[key]
+
+    @cached_property
+    def _whiteners(self) -> dict[tuple[bytes, bytes], Tensor]:
+        return {}
+
+    @cached_property
+    def _groups(self) -> tuple[Group, ...]:
+        return groups_of(self.y, self.clock.story)
+
+    @cached_property
+    def _measured(self) -> list[NDArray[np.bool_]]:
+        """Of each group, (N,) whether it was measured."""
+        return [np.isin(np.arange(len(self.y)), group.rows) for group in self._groups]
+
+    @cached_property
+    def _group_columns(self) -> list[Tensor]:
+        return [torch.from_numpy(group.columns).to(self.device) for group in self._groups]
+
+    @cached_property
+    def _columns_of(self) -> list[Tensor]:
+        """Of each person, which targets."""
+        return [
+            torch.from_numpy(np.flatnonzero(self.people == one)).to(self.device)
+            for one in dict.fromkeys(self.people)
+        ]
+
+    @cached_property
+    def _targets(self) -> Tensor:
+        return torch.from_numpy(self.y).to(self.device)
+
+    @cached_property
+    def _weights(self) -> Tensor | None:
+        return None if self.weight is None else torch.from_numpy(self.weight).to(self.device)
