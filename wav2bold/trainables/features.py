@@ -21,6 +21,8 @@ from wav2bold.trainables.encoder import Boundary, Encoder, convolved, heard, pre
 
 WINDOWS_AT_ONCE = 16  # without gradient
 FRAMES_AT_ONCE = 1500  # 30 s of a story
+RESIDENT_SHARE = 0.4
+"""Of a GPU's free memory, at most, for what is frozen: training and validation each keep theirs there."""
 
 
 def pooling(encoder: Encoder, frames: int, history: int, tr_s: float) -> Tensor:
@@ -68,6 +70,8 @@ class Hearing:
 
     def below(self, rows: NDArray[np.int64]) -> Tensor:
         """What enters the suffix for these windows: (B, S) audio, (B, F, C) or (B, F, D)."""
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(rows).to(self.encoder.device)]
         if self.boundary.at == "audio":
             return self._audio(rows)
         if self.boundary.at == "conv" and self._slides:
@@ -129,6 +133,21 @@ class Hearing:
             address = self._address(story) | {"of": str(self.boundary)}
             stored[story] = self.store.array(address, (len(rows), self.frames, width), compute)
         return stored
+
+    @cached_property
+    def _resident(self) -> Tensor | None:
+        """What enters the suffix for all windows, on the GPU if there is one with room to spare for it.
+
+        Copying windows there, step by step, takes longer than a step.
+        """
+        device = self.encoder.device
+        if device.type != "cuda" or self.boundary.at == "audio" or self._slides:
+            return None
+        stored = [self._stored[story] for story in dict.fromkeys(self.windows.story)]
+        free, _ = torch.cuda.mem_get_info(device)
+        if sum(one.nbytes for one in stored) > RESIDENT_SHARE * free:
+            return None
+        return torch.cat([self._tensor(np.asarray(one)) for one in stored])
 
     @cached_property
     def _slides(self) -> bool:

@@ -87,7 +87,7 @@ class Stage2:
         """
         random = np.random.default_rng([self._seed, number])
         steps = steps_of(self._criterion.clock.story, self._options.batch, self._block, random)
-        losses = [self._step(step) for step in steps]  # where the device is: asking for each would stall it
+        losses = [self.step(step) for step in steps]  # where the device is: asking for each would stall it
         told = torch.stack(losses).cpu().numpy()
         if not np.isfinite(told).all():
             first = self._steps - len(steps) + int(np.argmin(np.isfinite(told)))
@@ -101,7 +101,7 @@ class Stage2:
     def _share_of_rate(self, step: int) -> float:
         return warmup_cosine(step, self._options.warmup_steps, self._all_steps)
 
-    def _step(self, step: Step) -> Tensor:
+    def step(self, step: Step) -> Tensor:
         """One step of the optimisers; the mean loss before it."""
         while True:
             for each in self._optimisers:
