@@ -147,7 +147,7 @@ class Hearing:
         free, _ = torch.cuda.mem_get_info(device)
         if sum(one.nbytes for one in stored) > RESIDENT_SHARE * free:
             return None
-        return torch.cat([self._tensor(np.asarray(one)) for one in stored])
+        return torch.cat([self._tensor(np.array(one)) for one in stored])
 
     @cached_property
     def _slides(self) -> bool:

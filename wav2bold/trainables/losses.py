@@ -24,8 +24,8 @@ def dissimilarity(
 ) -> Tensor:
     """Sum over volumes and people of 1 - Pearson r across the person's targets within the volume.
 
-    people: which targets are whose.  centred: False for the cosine in place of r. Those that `comparable`
-    doesn't count are left out.
+    people: which targets are whose.  centred: False for the cosine in place of r. Volumes of a person of
+    whom fewer than three targets were measured count nothing.
     """
     total = predicted_BV.new_zeros(())
     for columns in people:
@@ -41,8 +41,3 @@ def dissimilarity(
         unlike = 1 - (told * y).sum(1) / size
         total = total + torch.where(count[:, 0] >= FEWEST_TARGETS, unlike, 0.0).sum()
     return total
-
-
-def comparable(measured_BV: Tensor, people: Sequence[Tensor]) -> int:
-    """How many volumes of people have enough targets measured for a correlation across them."""
-    return sum(int((measured_BV[:, columns].sum(1) >= FEWEST_TARGETS).sum()) for columns in people)

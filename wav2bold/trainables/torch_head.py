@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wav2bold.config import LossKind
-from wav2bold.trainables.losses import comparable, dissimilarity, squared_error
+from wav2bold.trainables.losses import FEWEST_TARGETS, dissimilarity, squared_error
 from wav2bold.trainables.noise import Clock, Group, NoiseModel, groups_of, whitener
 from wav2bold.trainables.ridge import Head
 
@@ -66,9 +66,7 @@ class Criterion:
 
     def count(self, blocks: Sequence[NDArray[np.int64]]) -> int:
         """By how much to divide the sum of the `total` of these blocks for a mean."""
-        y_BV = self._y(np.concatenate(list(blocks)))
-        there = torch.isfinite(y_BV)
-        return int(there.sum()) if self.kind == "mse" else comparable(there, self._columns_of)
+        return int(self._counts[np.concatenate(list(blocks))].sum())
 
     def total(self, blocks: Sequence[NDArray[np.int64]], predicted_BV: Tensor) -> Tensor:
         """Sum of what these predictions cost; the rows are those of the blocks, one after the other."""
@@ -115,6 +113,16 @@ class Criterion:
                 full[np.ix_(there, there)] = whitener(self.noise, self.clock.time_tr[rows[there]])
             self._whiteners[key] = torch.from_numpy(full).to(self.device)
         return self._whiteners[key]
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        """(N,) of every row, what it adds to `count`; here, since asking the device would stall it."""
+        measured = np.isfinite(self.y)
+        if self.kind == "mse":
+            return np.asarray(measured.sum(1))
+        people = [self.people == one for one in dict.fromkeys(self.people)]
+        enough = [measured[:, columns].sum(1) >= FEWEST_TARGETS for columns in people]
+        return np.asarray(np.sum(enough, axis=0))
 
     @cached_property
     def _whiteners(self) -> dict[tuple[bytes, bytes], Tensor]:
