@@ -6,75 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from listeners import RATE_HZ, in_memory, save_small_wav2vec2, speech, volumes
+from listeners import RATE_HZ, save_small_wav2vec2
+from refining import HISTORY, SOUNDS, TR_S, Unfrozen, configuration, material, run
 from scipy import stats
 from transformers import AutoFeatureExtractor, Wav2Vec2Model
 
-from wav2bold.config import Cleaning, Configuration, LayerRange, ParameterType
-from wav2bold.datasets.windows import Windows, windows
-from wav2bold.trainables.activations import ActivationStore
+from wav2bold.config import Cleaning, Configuration
+from wav2bold.datasets.windows import Windows
 from wav2bold.trainables.encoder import Encoder, boundary_of, load_encoder, unfrozen_names
 from wav2bold.trainables.noise import WHITE, Clock
 from wav2bold.trainables.optimisers import warmup_cosine
-from wav2bold.trainables.refine import Material, Refined, Report, refine
+from wav2bold.trainables.refine import Material, Refined
 from wav2bold.trainables.ridge import fit_head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
-
-TR_S, HISTORY, SECONDS = 1.0, 2, 22.0
-SOUNDS = {name: speech(SECONDS, seed) for seed, name in enumerate(("ferry", "bakery", "library"))}
-Unfrozen = dict[ParameterType, LayerRange | None]
-
-
-def material(
-    encoder: Encoder, folder: Path, cleaning: Cleaning | None = None, **roles: list[str]
-) -> Material:
-    """Two subjects; the second lacks a story. Their targets follow the sound's level, with noise."""
-    random = np.random.default_rng(0)
-    bold = {}
-    for subject, width in (("sub-001", 3), ("sub-002", 2)):
-        for story, sound in SOUNDS.items():
-            if (subject, story) == ("sub-002", "bakery"):
-                continue
-            level = np.abs(sound).reshape(int(SECONDS), -1).mean(1)
-            level = np.append(0, (level - level.mean()) / level.std())[:, None]
-            bold[subject, story] = volumes(level + random.standard_normal((len(level), width)), TR_S)
-    options = {} if cleaning is None else {"cleaning": cleaning}
-    shards = in_memory(dict.fromkeys(SOUNDS, SECONDS), bold, TR_S, SOUNDS, **options)
-    roles = {"train": ["ferry", "bakery"], "validation": ["library"]} | roles
-    subjects = ["sub-001", "sub-002"]
-    return Material(
-        encoder,
-        shards,
-        ActivationStore(folder),
-        windows(shards, subjects, roles["train"], HISTORY),
-        windows(shards, subjects, roles["validation"], HISTORY),
-    )
-
-
-def configuration(unfrozen: Unfrozen, **options: object) -> Configuration:
-    return Configuration(
-        **{
-            "history": HISTORY,
-            "unfrozen": unfrozen,
-            "encoder_lr": 1e-3,
-            "head_lr": 1e-3,
-            "epochs": 2,
-            "batch": 16,
-            "warmup_steps": 2,
-            "weight_decay": 0.01,
-            "noise": "white",
-            **options,
-        }
-    )
-
-
-def run(some: Material, options: Configuration, seed: int = 0) -> tuple[list[Report], Refined]:
-    reports, generator = [], refine(some, options, seed)
-    while True:
-        try:
-            reports.append(next(generator))
-        except StopIteration as stop:
-            return reports, stop.value
 
 
 @pytest.fixture(scope="module", params=["base", "large"])

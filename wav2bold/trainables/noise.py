@@ -126,7 +126,9 @@ def fit_noise(
     """
     products = np.zeros(order + 1)
     for group in groups_of(residuals, clock.story):
-        spread = np.nanstd(residuals[:, group.columns], axis=0)
+        spread = residuals[np.ix_(group.rows, group.columns)].std(axis=0) if len(group.rows) else np.zeros(0)
+        if not spread.any():
+            continue
         varies = spread > 0
         for rows in group.recordings:
             values = residuals[np.ix_(rows, group.columns[varies])] / spread[varies]

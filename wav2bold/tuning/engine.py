@@ -61,7 +61,7 @@ class Memory(tune.Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """An epoch."""
-        metrics = {key: result[key] for key in ("score", "loss", METRIC, "seconds")}
+        metrics = {key: result[key] for key in ("score", "white_score", "loss", METRIC, "seconds")}
         self._tracker.metrics(self._run_ids[trial.trial_id], metrics, result["epoch"])
         self._tell(
             f"trial {trial.config['task']['number']}, epoch {result['epoch']}: r = {result['score']:.3f}"
@@ -72,6 +72,8 @@ class Memory(tune.Callback):
         result = trial.last_result
         run_id = self._run_ids[trial.trial_id]
         self._tracker.tags(run_id, {"wav2bold.stopped_early": str(not result["last"]).lower()})
+        if result["note"]:
+            self._tracker.tags(run_id, {"wav2bold.note": result["note"]})
         self._end(
             trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, "")
         )
