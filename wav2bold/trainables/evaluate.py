@@ -14,8 +14,9 @@ from wav2bold.trainables.checkpoint import Kept, load_refined
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.features import Hearing
-from wav2bold.trainables.ridge import fit_head
+from wav2bold.trainables.noise import WHITE
 from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
+from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
 
 BLOCK_S = 15.0
 """Length of a block in paired tests: longer than the haemodynamic response's peak and the noise's memory."""
@@ -56,12 +57,26 @@ def evaluate(
     folder: Path,
     longest_history: int,
 ) -> Evaluation:
-    """Score the refined encoder in `folder` and the pretrained `encoder` on `subject`'s test stories."""
+    """Score the refined encoder in `folder` and the pretrained `encoder` on `subject`'s test stories.
+
+    Where it was refined with a model of noise, both ridges have the one that the pretrained encoder's leaves.
+    """
     kept = load_refined(folder, encoder.device)
     train = windows(shards, [subject], stories.train, longest_history)
     test = windows(shards, [subject], stories.test, longest_history)
-    before = _ridge_prediction(encoder, kept, shards, store, train, test)
-    after = _ridge_prediction(kept.encoder, kept, shards, store, train, test)
+    frozen = _features(encoder, kept, shards, store, train)
+    noise = WHITE
+    if kept.configuration.noise == "ar":
+        noise = fit_noise_of(frozen, train, shards.card.tr_s)
+    before, after = (
+        fit_head_in_noise(features, train, shards.card.tr_s, noise).predict(
+            _features(hears, kept, shards, store, test)
+        )
+        for hears, features in (
+            (encoder, frozen),
+            (kept.encoder, _features(kept.encoder, kept, shards, store, train)),
+        )
+    )
     own = kept.head.predict(_features(kept.encoder, kept, shards, store, test))
     block = max(round(BLOCK_S / shards.card.tr_s), 1)
     return Evaluation(
@@ -75,14 +90,6 @@ def evaluate(
         volumes=len(test),
         folder=folder,
     )
-
-
-def _ridge_prediction(
-    encoder: Encoder, kept: Kept, shards: Shards, store: ActivationStore, train: Windows, test: Windows
-) -> NDArray[np.float32]:
-    """(volumes, V) predicted on the test stories by a ridge fitted on the training stories."""
-    head = fit_head(_features(encoder, kept, shards, store, train), train.y, train.story)
-    return head.predict(_features(encoder, kept, shards, store, test))
 
 
 def _features(
