@@ -14,7 +14,8 @@ from wav2bold.config import Cleaning, Configuration, LayerRange, ParameterType
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.errors import UserError
 from wav2bold.trainables.activations import ActivationStore
-from wav2bold.trainables.encoder import Encoder, boundary_of, load_encoder, unfrozen_names
+from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.parameter_types import boundary_of, unfrozen_names
 from wav2bold.trainables.refine import Material, Refined, Report, _TorchHead, refine, warmup_cosine
 from wav2bold.trainables.ridge import fit_head
 

@@ -2,7 +2,6 @@
 
 # B windows, P = n * D head features, V targets
 
-import copy
 import math
 import time
 from collections.abc import Generator
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Wav2Vec2Model
 
 from wav2bold.config import Configuration
 from wav2bold.datasets.shards import Shards
@@ -20,10 +18,12 @@ from wav2bold.datasets.windows import Windows
 from wav2bold.errors import UserError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift, FollowedDrift
-from wav2bold.trainables.encoder import Encoder, boundary_of, unfrozen_names
+from wav2bold.trainables.encoder import Encoder
+from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.ridge import Head, fit_head
 from wav2bold.trainables.scores import brain_score, pearson
+from wav2bold.trainables.unfreezing import merged, unfreeze
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,12 @@ class Report:
 class Refined:
     """The refined encoder of the epoch whose validation score was best; epoch 0 if none helped.
 
-    model: a copy, the pretrained one is untouched.  head: fitted with it.  score: on validation.
+    model: a copy, the pretrained one is untouched, with adapters folded in.  head: fitted with it.
+    score: on validation.
     """
 
     configuration: Configuration
-    model: Wav2Vec2Model
+    model: SpeechModel
     head: Head
     epoch: int
     score: float
@@ -77,8 +78,8 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
-    names = unfrozen_names(material.encoder, configuration.unfrozen)
-    boundary = boundary_of(material.encoder, names)
+    unfrozen = unfreeze(material.encoder, configuration, seed)
+    model, boundary = unfrozen.model, unfrozen.boundary
     train = Hearing(
         material.encoder, material.shards, material.store, material.train, configuration.history, boundary
     )
@@ -100,18 +101,16 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     scores = pearson(material.validation.y, predicted)
     best = Refined(configuration, material.encoder.model, head, 0, brain_score(scores))
     yield Report(0, float("nan"), best.score, scores, time.monotonic() - started)
-    if not names:
+    if not unfrozen.names:
         return best
 
-    model = copy.deepcopy(material.encoder.model)
-    unfrozen = [parameter.requires_grad_(name in names) for name, parameter in model.named_parameters()]
-    unfrozen = [parameter for parameter in unfrozen if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = material.encoder.device
     tuned = _TorchHead(head, device)
     followed = FollowedDrift(drift, train.frozen_pooled, device)
     optimiser = torch.optim.AdamW(
         [
-            {"params": unfrozen, "lr": configuration.encoder_lr, "weight_decay": configuration.weight_decay},
+            {"params": trained, "lr": configuration.encoder_lr, "weight_decay": configuration.weight_decay},
             {"params": tuned.parameters, "lr": configuration.head_lr, "weight_decay": 0.0},
         ]
     )
@@ -129,7 +128,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
             loss = tuned.loss(features_BP, torch.from_numpy(material.train.y[rows]).to(device))
             optimiser.zero_grad()
             (loss + tuned.penalty() / measured).backward()
-            torch.nn.utils.clip_grad_norm_([*unfrozen, *tuned.parameters], configuration.clip)
+            torch.nn.utils.clip_grad_norm_([*trained, *tuned.parameters], configuration.clip)
             optimiser.step()
             schedule.step()
             losses.append(float(loss.detach()))
@@ -143,7 +142,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         scores = pearson(material.validation.y, predicted)
         score = brain_score(scores)
         if score > best.score:
-            best = Refined(configuration, copy.deepcopy(model), head, epoch, score)
+            best = Refined(configuration, merged(model), head, epoch, score)
         yield Report(epoch, float(np.mean(losses)), score, scores, time.monotonic() - started)
     return best
 
