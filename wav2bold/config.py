@@ -162,7 +162,7 @@ class Lora(Options):
     def _adapts_something(cls, targets: tuple[AdaptedType, ...]) -> tuple[AdaptedType, ...]:
         if not targets:
             raise ValueError("empty; name at least one")
-        return targets
+        return tuple(sorted(targets))  # their order says nothing: equal configurations share a digest
 
     @field_validator("layers")
     @classmethod

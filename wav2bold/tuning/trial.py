@@ -81,7 +81,7 @@ class WarmTrial(tune.Trainable):
         self._task = config["task"]
         self._configuration = Configuration.model_validate(self._task["configuration"])
         self._reports: list[Report] = []
-        self._last_epoch = self._configuration.epochs if self._configuration.unfrozen else 0
+        self._last_epoch = self._configuration.epochs if self._configuration.refines else 0
         self._epochs = None
 
     def _finish(self, epochs: Generator[Report, None, Refined]) -> None:
