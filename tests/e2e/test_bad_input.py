@@ -159,7 +159,7 @@ QUICK = [
         "adapters in a layer that the encoder lacks",
         "sweep study.yaml",
         ("lora.layers: there is no layer 2", "last layer is 1"),
-        study(configuration__lora={"layers": [1, 2]}),
+        study(configuration__unfrozen={}, configuration__lora={"layers": [1, 2]}),
     ),
     Case(
         "story that the shards lack",

@@ -185,6 +185,19 @@ def test_the_boundary_is_the_lower_of_both() -> None:
         assert str(lowest_boundary(encoder, Configuration(unfrozen=unfrozen, lora=lora))) == boundary
 
 
+def test_a_copy_of_an_adapted_model_hears_adapters_of_its_own(encoder: Encoder) -> None:
+    model = trained(encoder, unfreeze(encoder, adapted()))
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        before = model(SOUND).last_hidden_state
+        assert torch.equal(other(SOUND).last_hidden_state, before)
+        for name, parameter in other.named_parameters():
+            if "lora_B" in name:
+                parameter.mul_(3)
+        assert torch.equal(model(SOUND).last_hidden_state, before)
+        assert (other(SOUND).last_hidden_state - before).abs().max() > 0.1
+
+
 def test_the_seed_draws_the_adapters_and_no_other_draw_is_disturbed(small: Encoder) -> None:
     def factors(seed: int) -> list[torch.Tensor]:
         model = unfreeze(small, adapted(), seed).model

@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass
-from types import MethodType
+from functools import partial
 
 import torch
 from transformers import WavLMModel
@@ -102,13 +102,13 @@ def _add_adapters(model: SpeechModel, lora: Lora, modules: list[str], seed: int)
     model.train(False)
     if isinstance(model, WavLMModel):
         for attention in attentions(model):
-            vars(attention)[READS_WEIGHTS] = MethodType(attended, attention)
+            vars(attention)[READS_WEIGHTS] = partial(attended, attention)
 
 
 def merged(model: SpeechModel) -> SpeechModel:
-    """A copy of a trained model with its adapters folded into its weights: again as it was pretrained.
+    """A copy of a trained model with its adapters, if any, folded into its weights.
 
-    Its parameters have the pretrained names. Without adapters it is a plain copy.
+    It has the pretrained model's parameters, by the same names, and needs no peft.
     """
     plain = copy.deepcopy(model)
     if not hasattr(plain, "peft_config"):
