@@ -33,12 +33,14 @@ from wav2bold.datasets.shards import Bold, DatasetCard, Shards, StoryCard, Subje
 from wav2bold.datasets.windows import windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
-from wav2bold.trainables.encoder import Encoder, boundary_of, digest_of, unfrozen_names
+from wav2bold.trainables.encoder import Encoder, digest_of
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.noise import Clock, NoiseModel
+from wav2bold.trainables.parameter_types import unfrozen_names
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.stage2 import Stage2
 from wav2bold.trainables.torch_head import Criterion
+from wav2bold.trainables.unfreezing import unfreeze
 
 TR_S, HISTORY = 1.5, 6
 REPEATS = 5
@@ -139,9 +141,8 @@ def our_step(
 ) -> tuple[Callable[[], None], float]:
     """A step of stage 2 as `refine` does it, and the model's floating-point operations in it."""
     some = windows(shards, list(shards.card.subjects), list(shards.card.stories), HISTORY)
-    names = unfrozen_names(encoder, options.unfrozen)
-    boundary = boundary_of(encoder, names)
-    hearing = Hearing(encoder, shards, ActivationStore(folder), some, HISTORY, boundary)
+    unfrozen, counting = (unfreeze(encoder, options) for _ in range(2))
+    hearing = Hearing(encoder, shards, ActivationStore(folder), some, HISTORY, unfrozen.boundary)
     drift = Drift(some, shards.card.cleaning)
     features = drift.removed(hearing.frozen_pooled)
     random = np.random.default_rng(0)
@@ -152,13 +153,12 @@ def our_step(
     clock = Clock.of(some, TR_S)
     criterion = Criterion(some.y, some.subject, clock, noise, "mse", None, encoder.device)
     rows = np.arange(options.batch)
-    eager = Stage2(hearing, head, criterion, drift, options.model_copy(update={"compile": False}), names, 0)
     below = hearing.below(rows)
     with FlopCounterMode(display=False) as counted:
         with half(encoder.device):
-            pooled = hearing.pooled(eager.model, below)
+            pooled = hearing.pooled(counting.model, below)
         pooled.float().sum().backward()
-    training = Stage2(hearing, head, criterion, drift, options, names, 0)
+    training = Stage2(unfrozen.model, hearing, head, criterion, drift, options, 0)
     steps = endless(len(some), options.batch)
 
     def step() -> None:

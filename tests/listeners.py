@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy.signal import lfilter
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+from small_encoders import save_small
 
 from wav2bold.config import Cleaning
 from wav2bold.datasets import writing
@@ -154,30 +153,4 @@ def save_small_wav2vec2(
     folder: Path, family: str = "base", do_normalize: bool = True, seed: int = 0, **options: object
 ) -> Path:
     """A small wav2vec2, like the base ones (group norm, post-norm) or the large (layer norms, pre-norm)."""
-    large = family == "large"
-    config = Wav2Vec2Config(
-        **{
-            "hidden_size": 16,
-            "intermediate_size": 24,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "conv_dim": (12,) * 7,
-            "conv_bias": large,
-            "feat_extract_norm": "layer" if large else "group",
-            "do_stable_layer_norm": large,
-            "num_conv_pos_embeddings": 8,
-            "num_conv_pos_embedding_groups": 4,
-            "vocab_size": 32,
-            "initializer_range": 0.3,
-            **options,
-        }
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Wav2Vec2Model(config)
-        with torch.no_grad():
-            for parameter in model.parameters():  # norms of 1 and biases of 0 would hide mistakes
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(sampling_rate=RATE_HZ, do_normalize=do_normalize).save_pretrained(folder)
-    return folder
+    return save_small(folder, f"wav2vec2-{family}", do_normalize, seed, **options)

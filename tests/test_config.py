@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wav2bold.config import PARAMETER_TYPES, Configuration, Study
+from wav2bold.config import PARAMETER_TYPES, Configuration, Lora, Study
 from wav2bold.errors import StudyError
-from wav2bold.options import nearest
+from wav2bold.options import nearest, options_of
 
 LEAST = """
 name: brains
@@ -75,6 +75,24 @@ def test_an_option_like_no_other_names_all(tmp_path: Path) -> None:
         ("configuration: {unfrozen: {attention: [3, 1]}}", "layers 3 to 1 run backwards; write [1, 3]"),
         ("configuration: {unfrozen: {attention: [3]}}", "too short; write [first, last]"),
         ("configuration: {unfrozen: {attention: 3}}", "3 is no list; write [first, last]"),
+        ("configuration: {lora: {rank: 0}}", "lora.rank: 0 is out of range; the nearest valid value is 1"),
+        ("configuration: {lora: {alpha: 0}}", "lora.alpha: 0 is out of range; the nearest valid value is 1"),
+        ("configuration: {lora: {rnak: 4}}", "configuration.lora.rnak: no such option; did you mean rank?"),
+        ("configuration: {lora: {targets: [atention]}}", "did you mean attention?"),
+        ("configuration: {lora: {targets: [bias]}}", "bias is none of attention, feed_forward"),
+        ("configuration: {lora: {targets: []}}", "configuration.lora.targets: empty; name at least one"),
+        (
+            "configuration: {lora: {targets: [attention, attention]}}",
+            "attention is named twice; name it once",
+        ),
+        ("configuration: {lora: {layers: [3, 1]}}", "layers 3 to 1 run backwards; write [1, 3]"),
+        ("configuration: {lora: {layers: 3}}", "lora.layers: 3 is no list; write [first, last]"),
+        ("configuration: {lora: {layers: [-1, 3]}}", "-1 is out of range; the nearest valid value is 0"),
+        (
+            "configuration: {lora: {layers: [0, 5]}, unfrozen: {bias: null, feed_forward: [5, 6]}}",
+            "feed_forward is in unfrozen and in lora.targets: its matrices would be trained whole",
+        ),
+        ("configuration: {lora: {}, unfrozen: {attention: null}}", "attention is in unfrozen and in lora"),
         ("search: {space: {history: {low: 0, high: 50}}}", "the nearest valid range lies within 1 to 40"),
         ("search: {space: {history: {low: 5, high: 3}}}", "low 5 is above high 3; exchange them"),
         ("search: {space: {encoder_lr: {low: 1e-2, high: 1e-3}}}", "low 0.01 is above high 0.001"),
@@ -114,6 +132,9 @@ def test_a_value_out_of_range_names_a_valid_one(tmp_path: Path, more: str, said:
         ("subjects: sub-001", "subjects: sub-001 is no list; write [sub-001]"),
         ("subjects: []", "subjects: empty; name at least one"),
         ("subjects: [sub-001, sub-001]", "subjects: sub-001 is named twice"),
+        ("configuration: {lora: 8}", "lora: 8 stands where options belong"),
+        ("configuration: {lora: {targets: attention}}", "attention is no list; write [attention]"),
+        ("configuration: {lora: {rank: 2.4}}", "rank: 2.4 is no whole number; the nearest valid value is 2"),
         ("search:", "search: empty; leave `search` out"),
         ("search: 12", "search: 12 stands where options belong"),
     ],
@@ -233,6 +254,10 @@ configurations = st.builds(
     encoder_lr=st.floats(1e-12, 1.0),
     head_l2=st.floats(1e-12, 1e12),
     epochs=st.integers(0, 1000),
+) | st.builds(
+    Configuration,
+    unfrozen=st.dictionaries(st.sampled_from(["conv", "layer_norm", "bias"]), st.none()),
+    lora=st.builds(Lora, rank=st.integers(1, 64), alpha=st.integers(1, 128), layers=layers),
 )
 
 
@@ -252,6 +277,11 @@ def test_a_digest_changes_with_every_option() -> None:
         Configuration(head_l2=2.0),
         Configuration(encoder_lr=1e-5),
         Configuration(batch=9),
+        Configuration(lora=Lora()),
+        Configuration(lora=Lora(rank=4)),
+        Configuration(lora=Lora(alpha=8)),
+        Configuration(lora=Lora(targets=("attention",))),
+        Configuration(lora=Lora(layers=(0, 1))),
     ]
     assert len({Configuration().digest, *(other.digest for other in others)}) == 1 + len(others)
 
@@ -260,6 +290,35 @@ def test_a_digest_does_not_ask_for_the_order() -> None:
     one = Configuration(unfrozen={"attention": None, "bias": (0, 1)})
     other = Configuration(unfrozen={"bias": (0, 1), "attention": None})
     assert one.digest == other.digest
+    targets = ("attention", "feed_forward")
+    one, other = (Configuration(lora=Lora(targets=order)) for order in (targets, targets[::-1]))
+    assert one.digest == other.digest
+
+
+def test_adapters_take_the_place_of_whole_matrices_unless_types_are_named() -> None:
+    assert Configuration().lora is None
+    assert Configuration(lora=None).unfrozen == {"attention": None, "feed_forward": None}
+    assert Configuration(lora=Lora()).unfrozen == {}
+    assert Configuration(lora={}, unfrozen={"bias": None}).unfrozen == {"bias": None}
+    apart = Configuration(lora={"layers": (0, 3)}, unfrozen={"attention": (4, 5)})
+    assert (apart.lora, apart.unfrozen) == (Lora(layers=(0, 3)), {"attention": (4, 5)})
+    assert Configuration.model_validate(apart.model_dump(mode="json")) == apart
+
+
+def test_a_configuration_refines_if_it_unfreezes_or_adapts() -> None:
+    assert Configuration().refines
+    assert Configuration(unfrozen={}, lora={}).refines
+    assert not Configuration(unfrozen={}).refines
+
+
+def test_a_section_that_may_be_null_is_explained_with_its_options() -> None:
+    keys = [key for key, _, _ in options_of(Study)]
+    at = keys.index("configuration.lora")
+    assert keys[at + 1 : at + 5] == [f"configuration.lora.{name}" for name in Lora.model_fields]
+    explained = {key: (default, text) for key, default, text in options_of(Study)}
+    assert explained["configuration.lora"][0] == "null"
+    assert explained["configuration.lora.rank"][0] == "8"
+    assert all(explained[f"configuration.lora.{name}"][1] for name in Lora.model_fields)
 
 
 def test_a_configuration_file_comes_back(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="""Refine a speech model (wav2vec2) on fMRI of people who hear speech.
+    help="""Refine a speech model (wav2vec2, HuBERT, WavLM, Data2VecAudio) on fMRI of people who hear speech.
 
     From recordings to the best refined encoder, one step a command:
 
@@ -303,8 +303,8 @@ def refine(
 ) -> None:
     """Refine the encoder for each subject by itself, in parallel.
 
-    Each subject's folder loads with transformers' Wav2Vec2Model.from_pretrained. A subject that was
-    refined from the same data with the same configuration is kept.
+    Each subject's folder loads with transformers' AutoModel.from_pretrained. A subject that was refined
+    from the same data with the same configuration is kept.
     """
     who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:

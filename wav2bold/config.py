@@ -25,6 +25,7 @@ from wav2bold.places import Place, absolute, place
 
 ParameterType = Literal["conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
+AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
@@ -137,6 +138,40 @@ class Split(Options):
         return self
 
 
+def _refuse_falling(layers: LayerRange | None, where: str) -> None:
+    if layers is not None and layers[0] > layers[1]:
+        raise ValueError(
+            f"{where}layers {layers[0]} to {layers[1]} run backwards; write [{layers[1]}, {layers[0]}]"
+        )
+
+
+class Lora(Options):
+    """Low-rank adapters (Hu et al., arXiv 2106.09685): matrices stay as they are, what is added to them is
+    trained, a product of two thin matrices. The refined encoder has it folded into its weights."""
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    """Inner size of the product: the highest rank that a matrix's change can have."""
+    alpha: Annotated[int, Field(ge=1)] = 16
+    """The product is added alpha / rank times."""
+    targets: Annotated[tuple[AdaptedType, ...], AfterValidator(_named_once)] = ("attention", "feed_forward")
+    """Whose matrices are adapted: attention (query, key, value, output) or feed_forward (both)."""
+    layers: LayerRange | None = None
+    """First and last transformer layer that is adapted; null for every layer."""
+
+    @field_validator("targets")
+    @classmethod
+    def _adapts_something(cls, targets: tuple[AdaptedType, ...]) -> tuple[AdaptedType, ...]:
+        if not targets:
+            raise ValueError("empty; name at least one")
+        return tuple(sorted(targets))  # their order says nothing: equal configurations share a digest
+
+    @field_validator("layers")
+    @classmethod
+    def _range_rises(cls, layers: LayerRange | None) -> LayerRange | None:
+        _refuse_falling(layers, "")
+        return layers
+
+
 def _papers_choice() -> Mapping[ParameterType, LayerRange | None]:
     return {"attention": None, "feed_forward": None}
 
@@ -152,7 +187,10 @@ class Configuration(Options):
     """TRs of audio, up to a volume's own time, that the encoder hears."""
     unfrozen: Mapping[ParameterType, LayerRange | None] = Field(default_factory=_papers_choice)
     """Parameter types that stage 2 trains, each with first and last transformer layer; null for
-    every layer. An empty mapping fits the head alone."""
+    every layer. An empty mapping fits the head alone; it is the default where lora is given."""
+    lora: Lora | None = None
+    """Low-rank adapters that stage 2 trains, in place of whole matrices or beside other types; null for none.
+    `lora: {}` takes the defaults."""
     head_l2: Annotated[float, Field(gt=0)] = 1.0
     """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
     encoder_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
@@ -199,12 +237,33 @@ class Configuration(Options):
         cls, unfrozen: Mapping[ParameterType, LayerRange | None]
     ) -> Mapping[ParameterType, LayerRange | None]:
         for kind, layers in unfrozen.items():
-            if layers is not None and layers[0] > layers[1]:
-                raise ValueError(
-                    f"{kind}: layers {layers[0]} to {layers[1]} run backwards; "
-                    f"write [{layers[1]}, {layers[0]}]"
-                )
+            _refuse_falling(layers, f"{kind}: ")
         return unfrozen
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adapters_alone(cls, data: Any) -> Any:
+        # the default would train whole the very matrices that are adapted
+        if isinstance(data, dict) and data.get("lora") is not None and "unfrozen" not in data:
+            return data | {"unfrozen": {}}
+        return data
+
+    @model_validator(mode="after")
+    def _one_way_of_training(self) -> Self:
+        if self.lora is None:
+            return self
+        for kind in self.lora.targets:
+            if kind in self.unfrozen and _meet(self.lora.layers, self.unfrozen[kind]):
+                raise ValueError(
+                    f"{kind} is in unfrozen and in lora.targets: its matrices would be trained whole and "
+                    "adapted; keep it in one, or give them different layers"
+                )
+        return self
+
+    @property
+    def refines(self) -> bool:
+        """Whether stage 2 trains anything of the encoder."""
+        return bool(self.unfrozen) or self.lora is not None
 
     @property
     def digest(self) -> str:
@@ -226,6 +285,11 @@ class Configuration(Options):
     def save(self, path: Path, heading: str = "") -> None:
         """Write as YAML, whole or not at all. `heading`: comment lines put on top."""
         write_whole(path, as_comment(heading) + self.as_yaml())
+
+
+def _meet(one: LayerRange | None, other: LayerRange | None) -> bool:
+    """Whether two ranges have a layer in common; None is every layer."""
+    return one is None or other is None or max(one[0], other[0]) <= min(one[1], other[1])
 
 
 class IntRange(Options):
@@ -264,7 +328,7 @@ class Space(Options):
         "feed_forward",
         "layer_norm",
     )
-    """Parameter types that may be unfrozen, each on its own."""
+    """Parameter types that may be unfrozen, each on its own; never those that configuration.lora adapts."""
     head_l2: LogRange = LogRange(low=0.3, high=3.0)
     """Penalty on the head, as a multiple of the cross-validated one."""
     encoder_lr: LogRange = LogRange(low=1e-5, high=1e-3)
@@ -348,7 +412,8 @@ class Study(Options):
     shards: Annotated[Place, PlainValidator(_place), PlainSerializer(str, return_type=str, when_used="json")]
     """Folder that `prepare` wrote, or its URL, such as s3://bucket/folder."""
     encoder: str
-    """Folder or hub name of the wav2vec2 to refine, for instance facebook/wav2vec2-base."""
+    """Folder or hub name of the wav2vec2, HuBERT, WavLM or Data2VecAudio to refine, for instance
+    facebook/wav2vec2-base."""
     split: Split
     """Which stories train, choose and test."""
     results: Path = Path()

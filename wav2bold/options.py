@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -121,12 +121,13 @@ def explain(model: type[Options], error: ValidationError) -> str:
 def options_of(model: type[Options], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Every option with its section: (dotted key, default or "", explanation)."""
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Options):
-            yield from options_of(field.annotation, f"{prefix}{name}.")
-            continue
-        default = field.get_default(call_default_factory=True)
-        shown = "" if field.is_required() else json.dumps(_plain(default))
-        yield f"{prefix}{name}", shown, " ".join((field.description or "").split())
+        section = _section_of(field.annotation)
+        if section is not field.annotation:  # a section that may be null is an option too
+            default = field.get_default(call_default_factory=True)
+            shown = "" if field.is_required() else json.dumps(_plain(default))
+            yield f"{prefix}{name}", shown, " ".join((field.description or "").split())
+        if section is not None:
+            yield from options_of(section, f"{prefix}{name}.")
 
 
 def _explain(model: type[Options], problem: ErrorDetails) -> str:
@@ -165,7 +166,8 @@ def _explain(model: type[Options], problem: ErrorDetails) -> str:
         case "string_type":
             return f"{where}: {given} is no text; put it in quotes"
         case "tuple_type":
-            return f"{where}: {given} is no list; write [{'first, last' if 'unfrozen' in keys else given}]"
+            wanted = "first, last" if {"unfrozen", "layers"} & set(keys) else given
+            return f"{where}: {given} is no list; write [{wanted}]"
         case "too_short":
             return f"{where}: empty; name at least one"
         case "model_type" | "dict_type":
@@ -181,9 +183,14 @@ def _explain(model: type[Options], problem: ErrorDetails) -> str:
 def _section(model: type[Options], keys: list[str]) -> type[Options]:
     for key in keys:
         annotation = model.model_fields[key].annotation if key in model.model_fields else None
-        if isinstance(annotation, type) and issubclass(annotation, Options):
-            model = annotation
+        model = _section_of(annotation) or model
     return model
+
+
+def _section_of(annotation: Any) -> type[Options] | None:
+    """The section that an option is, or may be: `Lora` of `Lora | None`; None for a plain value."""
+    arms = [arm for arm in (annotation, *get_args(annotation)) if isinstance(arm, type)]
+    return next((arm for arm in arms if issubclass(arm, Options)), None)
 
 
 def _known(model: type[Options], keys: list[str]) -> str:

@@ -150,6 +150,18 @@ QUICK = [
         study(configuration__unfrozen={"attention": [0, 9]}),
     ),
     Case(
+        "adapters of matrices that are trained whole",
+        "sweep study.yaml",
+        ("configuration: attention is in unfrozen and in lora.targets", "keep it in one"),
+        study(configuration__unfrozen={"attention": None}, configuration__lora={"rank": 4}),
+    ),
+    Case(
+        "adapters in a layer that the encoder lacks",
+        "sweep study.yaml",
+        ("lora.layers: there is no layer 2", "last layer is 1"),
+        study(configuration__unfrozen={}, configuration__lora={"layers": [1, 2]}),
+    ),
+    Case(
         "story that the shards lack",
         "sweep study.yaml",
         ("no story story5", "did you mean story0"),
@@ -201,7 +213,7 @@ QUICK = [
     Case(
         "encoder of another family",
         "refine study.yaml",
-        ("broken: a bert, not a wav2vec2",),
+        ("broken: of the family bert, which is not taken", "give an encoder of wav2vec2, hubert"),
         encoder(config='{"model_type": "bert"}'),
     ),
     # what comes before what

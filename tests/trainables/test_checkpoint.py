@@ -1,5 +1,6 @@
 """A refined encoder on disk is one that others load too, and a crash leaves the old one whole."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -111,6 +112,20 @@ def test_scores_of_every_target_and_epoch_are_beside_it(
     said = json.loads((tmp_path / "sub-001" / "refined.json").read_text())
     assert (said["epoch"], said["score"]) == (1, 1 / 3)
     assert [epoch["score"] for epoch in said["epochs"]] == [report.score for report in reports()]
+
+
+def test_how_far_each_part_moved_is_beside_it(tmp_path: Path, encoder: Encoder) -> None:
+    model = copy.deepcopy(encoder.model)
+    with torch.no_grad():
+        for dense in ("intermediate_dense", "output_dense"):
+            getattr(model.encoder.layers[2].feed_forward, dense).weight.mul_(1.25)
+    save(tmp_path / "sub-001", encoder, model)
+    rows = pq.read_table(tmp_path / "sub-001" / "changes.parquet").to_pylist()
+    moved = [row for row in rows if row["change"] != 0]
+    assert moved == [
+        {"type": "feed_forward", "layer": 2, "parameters": 768, "change": pytest.approx(0.25, rel=1e-5)}
+    ]
+    assert len(rows) == 5 + 4 * 3  # five types below the layers or about them, four in each
 
 
 def test_what_is_written_is_json_that_other_programs_read(

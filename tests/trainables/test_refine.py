@@ -9,13 +9,15 @@ import torch
 from listeners import RATE_HZ, save_small_wav2vec2
 from refining import HISTORY, SOUNDS, TR_S, Unfrozen, configuration, material, run
 from scipy import stats
+from small_encoders import save_small
 from transformers import AutoFeatureExtractor, Wav2Vec2Model
 
-from wav2bold.config import Cleaning, Configuration
+from wav2bold.config import Cleaning, Configuration, Lora
 from wav2bold.datasets.windows import Windows
-from wav2bold.trainables.encoder import Encoder, boundary_of, load_encoder, unfrozen_names
+from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.noise import WHITE, Clock
 from wav2bold.trainables.optimisers import warmup_cosine
+from wav2bold.trainables.parameter_types import boundary_of, unfrozen_names
 from wav2bold.trainables.refine import Material, Refined
 from wav2bold.trainables.ridge import fit_head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
@@ -184,10 +186,36 @@ def test_what_is_frozen_stays_bit_by_bit_and_all_else_moves(
         assert not value.requires_grad
 
 
+@pytest.mark.parametrize("kind", ["wav2vec2-base", "hubert-large", "wavlm-large", "data2vec-base"])
+def test_every_family_is_refined_with_adapters_and_hears_by_itself_what_was_scored(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the store above layer 0 and with adapters; then by transformers' own forward, without either."""
+    encoder = load_encoder(str(save_small(tmp_path / "encoder", kind)))
+    some = material(encoder, tmp_path / "store")
+    rising = iter(range(9))
+    monkeypatch.setattr("wav2bold.trainables.refine.brain_score", lambda scores: next(rising))
+    reports, refined = run(
+        some, configuration({"layer_norm": (2, 2)}, lora=Lora(rank=2, layers=(1, 2)), head_l2=100.0)
+    )
+    assert refined.epoch == 2
+    before = dict(encoder.model.named_parameters())
+    assert before.keys() == dict(refined.model.named_parameters()).keys()
+    moved = {name for name, value in refined.model.named_parameters() if not torch.equal(value, before[name])}
+    assert {".".join(name.split(".")[:3]) for name in moved} == {"encoder.layers.1", "encoder.layers.2"}
+    assert len(moved) == 2 * 6 + 4
+    with torch.no_grad():
+        features = features_of(refined.model, inputs_of(encoder, some.validation)).numpy()
+    own, scored = mean_r(some.validation.y, refined.head.predict(features)), reports[2].scores.mean()
+    assert own == pytest.approx(scored, abs=1e-4)
+    assert abs(scored - reports[0].scores.mean()) > 1e-3
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_gives_others(small: Encoder, tmp_path: Path) -> None:
     def once(folder: str, seed: int) -> tuple[list[float], list[bytes], bytes]:
         some = material(small, tmp_path / folder, validation=["ferry"])
-        reports, refined = run(some, configuration({"attention": None}), seed)
+        lora = Lora(rank=2, targets=("feed_forward",))
+        reports, refined = run(some, configuration({"attention": None}, lora=lora), seed)
         weights = [value.detach().numpy().tobytes() for value in refined.model.parameters()]
         numbers = [report.loss for report in reports[1:]] + [report.score for report in reports]
         return numbers, weights, refined.head.weight.tobytes()

@@ -12,13 +12,14 @@ from refining import TR_S, Unfrozen, configuration, material, run
 from wav2bold.config import Configuration
 from wav2bold.errors import DataError, UserError
 from wav2bold.trainables.drift import Drift
-from wav2bold.trainables.encoder import Encoder, boundary_of, load_encoder, unfrozen_names
+from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel
 from wav2bold.trainables.refine import Material, Report, ceiling_weights
 from wav2bold.trainables.stage1 import fit_head_in_noise
 from wav2bold.trainables.stage2 import Stage2
 from wav2bold.trainables.torch_head import Criterion
+from wav2bold.trainables.unfreezing import unfreeze
 
 AR = NoiseModel(0.7 ** np.arange(9.0), np.array([0.7, *([0.0] * 7)]))
 ATTENTION: Unfrozen = {"attention": (1, 2)}
@@ -30,16 +31,15 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 
 def training(some: Material, options: Configuration, noise: NoiseModel = WHITE) -> Stage2:
-    names = unfrozen_names(some.encoder, options.unfrozen)
-    boundary = boundary_of(some.encoder, names)
-    hearing = Hearing(some.encoder, some.shards, some.store, some.train, options.history, boundary)
+    unfrozen = unfreeze(some.encoder, options)
+    hearing = Hearing(some.encoder, some.shards, some.store, some.train, options.history, unfrozen.boundary)
     drift = Drift(some.train, some.shards.card.cleaning)
     head = fit_head_in_noise(drift.removed(hearing.frozen_pooled), some.train, TR_S, noise, options.head_l2)
     clock = Clock.of(some.train, TR_S)
     criterion = Criterion(
         some.train.y, some.train.subject, clock, noise, options.loss, None, some.encoder.device
     )
-    return Stage2(hearing, head, criterion, drift, options, names, 0)
+    return Stage2(unfrozen.model, hearing, head, criterion, drift, options, 0)
 
 
 def weights(one: Stage2) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from listeners import on_disk, save_small_wav2vec2, speech, volumes
 
-from wav2bold.config import Configuration, Search, Split, Study
+from wav2bold.config import Configuration, Lora, Search, Split, Study
 from wav2bold.datasets.shards import open_shards
 from wav2bold.errors import RunsFailed
 from wav2bold.tuning import subjects as step
@@ -93,6 +93,15 @@ def test_a_trial_that_fails_is_told_and_the_others_finish(study: Study, small_ra
     assert [trial.status for trial in remembered] == ["FINISHED", "FAILED", "FINISHED", "FAILED", "FINISHED"]
     assert [len(remembered[number].scores) for number in (0, 2, 4)] == [3, 3, 3]
     assert remembered[0].scores == remembered[2].scores == remembered[4].scores  # no trial leaves a trace
+
+
+def test_a_trial_of_adapters_alone_runs_all_its_epochs(study: Study, small_ray: None) -> None:
+    adapters = QUICK.model_copy(update={"unfrozen": {}, "lora": Lora(rank=2)})
+    (outcome,), _, tracker, parent = run(study, [task(0, adapters)])
+    assert not outcome.failed
+    (remembered,) = tracker.trials(parent)
+    assert remembered.configuration == adapters
+    assert len(remembered.scores) == 1 + adapters.epochs
 
 
 def test_refine_tells_who_failed_and_keeps_the_others(study: Study, small_ray: None) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from parsed import Parsed
 
+from wav2bold.config import Configuration
 from wav2bold.errors import DataError
 from wav2bold.pages.brains import can_map
 from wav2bold.pages.look import DARK, LIGHT
@@ -19,7 +20,7 @@ from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning import report as step
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.page import render
-from wav2bold.tuning.words import answer, p_value, status
+from wav2bold.tuning.words import answer, configuration, layers, p_value, status, unfrozen
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +280,37 @@ def test_report_writes_the_page_and_remembers_it_under_the_sweep(
 def test_report_refuses_a_folder_before_any_work(findings: Findings, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder; give a file"):
         step.report(findings.study, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "what", "where"),
+    [
+        ({}, "attention and feed-forward", "all layers"),
+        ({"unfrozen": {}}, "head alone", "\N{EN DASH}"),
+        ({"unfrozen": {"conv": None}}, "convolutions", "\N{EN DASH}"),
+        ({"lora": {}}, "adapters of rank 8 on attention and feed-forward", "all layers"),
+        (
+            {"lora": {"rank": 2, "targets": ("attention",), "layers": (3, 5)}, "unfrozen": {"bias": None}},
+            "biases and adapters of rank 2 on attention",
+            "biases: all layers, adapters: layers 3 to 5",
+        ),
+    ],
+)
+def test_what_a_configuration_trains_is_told_with_its_layers(
+    options: dict[str, object], what: str, where: str
+) -> None:
+    chosen = Configuration(**options)
+    assert (unfrozen(chosen), layers(chosen)) == (what, where)
+    said = configuration(chosen, 1.5)
+    assert f"refines {what}, {where}, for 6 epochs" in said or not chosen.refines
+    assert ("only the head is fitted" in said) != chosen.refines
+
+
+def test_adapters_are_told_in_the_methods(findings: Findings, html: str) -> None:
+    adapted = findings.study.model_copy(update={"configuration": Configuration(lora={})})
+    other = render(dataclasses.replace(findings, study=adapted))
+    assert "peft 0." in other
+    assert "peft" not in html
+    differs = "called the paper\N{RIGHT SINGLE QUOTATION MARK}s above although it differs"
+    assert differs.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") in " ".join(other.split())
+    assert "although it differs" not in html

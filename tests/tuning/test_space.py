@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wav2bold.config import Configuration, IntRange, LogRange, Search, Space, Study
+from wav2bold.config import Configuration, IntRange, LogRange, Lora, Search, Space, Study
 from wav2bold.tuning.space import LAYERED, Proposals
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -48,8 +48,9 @@ def proposed(of: Study, layers: int, seed: int, trials: int) -> list[tuple[Confi
         Configuration(history=30, head_l2=100.0, encoder_lr=0.5, unfrozen={"conv": None}),
         Configuration(unfrozen={}),
         Configuration(unfrozen={"attention": (1, 2)}),
+        Configuration(lora=Lora(rank=4), unfrozen={"bias": None}),
     ],
-    ids=["paper's", "outside the space", "head alone", "some layers"],
+    ids=["paper's", "outside the space", "head alone", "some layers", "adapters"],
 )
 def test_the_first_trial_is_the_studys_own_configuration_to_the_digit(own: Configuration) -> None:
     ((first, _),) = proposed(study(own), 3, 0, 1)
@@ -91,6 +92,17 @@ def test_what_a_branch_lacks_is_not_asked_for() -> None:
     assert convolutions
     assert all("encoder_lr" not in params and "first_layer" not in params for params in heads)
     assert all("encoder_lr" in params and "first_layer" not in params for params in convolutions)
+
+
+def test_what_is_adapted_is_never_unfrozen_as_well() -> None:
+    """And its learning rate is asked for, also where nothing is unfrozen beside the adapters."""
+    lora = Lora(rank=4, targets=("attention",), layers=(0, 5))
+    found = proposed(study(Configuration(lora=lora)), 12, 0, 60)[1:]
+    assert {kind for chosen, _ in found for kind in chosen.unfrozen} == {"feed_forward", "layer_norm"}
+    assert {} in [chosen.unfrozen for chosen, _ in found]
+    for chosen, trial in found:
+        assert chosen.lora == lora
+        assert chosen.encoder_lr == trial.params["encoder_lr"]
 
 
 def test_equal_ends_fix_a_value_and_the_rest_is_the_studys() -> None:

@@ -18,14 +18,20 @@ import pytest
 import yaml
 from sqlalchemy import Engine, event
 
-from wav2bold.config import Configuration, Study
+from wav2bold.config import Configuration, Lora, Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
 from wav2bold.tuning.tracking import Tracker, default_uri, flat, tracking_uri
 
 SERVER_STARTS_S = 90
-OTHER = Configuration(history=3, unfrozen={"attention": (1, 1), "conv": None}, head_l2=0.5, encoder_lr=2e-4)
+OTHER = Configuration(
+    history=3,
+    unfrozen={"attention": (1, 1), "conv": None},
+    lora={"targets": ("feed_forward",)},
+    head_l2=0.5,
+    encoder_lr=2e-4,
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +192,16 @@ def test_nested_options_become_flat_names() -> None:
         "unfrozen.bias": "all",
         "unfrozen.attention": "0-2",
     }
+    assert flat({"lora": None}) == {"lora": "nothing"}
+    adapters = Lora(rank=4, targets=("attention", "feed_forward"), layers=(0, 2)).model_dump(mode="json")
+    assert flat({"lora": adapters}) == {
+        "lora": "attention+feed_forward",
+        "lora.rank": 4,
+        "lora.alpha": 16,
+        "lora.targets": "attention+feed_forward",
+        "lora.layers": "0-2",
+    }
+    assert flat({"lora": adapters | {"layers": None}})["lora.layers"] == "all"
 
 
 def test_an_interrupt_while_a_file_is_written_leaves_it_unlocked(

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from wav2bold.config import Configuration
 from wav2bold.errors import DataError
+from wav2bold.trainables.changes import changes
 from wav2bold.trainables.encoder import Encoder, load_encoder, save_encoder
 from wav2bold.trainables.refine import Refined, Report
 from wav2bold.trainables.ridge import Head
@@ -40,8 +41,9 @@ def save_refined(
     """Write `folder` whole or not at all, in place of an older one.
 
     It holds the encoder and feature extractor as `from_pretrained` loads them, `head.safetensors`,
-    `scores.parquet` (per target: r on validation before and after, alpha), `config.yaml` and
-    `refined.json` (origin, epoch, validation scores of each epoch).
+    `scores.parquet` (per target: r on validation before and after, alpha), `changes.parquet` (how far each
+    parameter type moved in each layer, see `changes`), `config.yaml` and `refined.json` (origin, epoch,
+    validation scores of each epoch).
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -61,6 +63,7 @@ def save_refined(
         }
     )
     pq.write_table(table, partial / "scores.parquet")
+    pq.write_table(changes(encoder.model, refined.model), partial / "changes.parquet")
     refined.configuration.save(
         partial / "config.yaml", "The configuration that this encoder was refined with"
     )

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Wav2Vec2Model
 
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows, window_length
 from wav2bold.trainables.activations import ActivationStore
-from wav2bold.trainables.encoder import Boundary, Encoder, convolved, heard, prefix, suffix
+from wav2bold.trainables.encoder import Boundary, Encoder, heard, prefix, suffix
+from wav2bold.trainables.families import SpeechModel, convolved
 
 WINDOWS_AT_ONCE = 16  # without gradient
 FRAMES_AT_ONCE = 1500  # 30 s of a story
@@ -85,11 +85,11 @@ class Hearing:
             )
         )
 
-    def pooled(self, model: Wav2Vec2Model, below: Tensor) -> Tensor:
+    def pooled(self, model: SpeechModel, below: Tensor) -> Tensor:
         """Head features (B, n * D) from the boundary's output; with gradient where `model` has it."""
         return self._pool(suffix(self.encoder, model, self.boundary, below))
 
-    def all_pooled(self, model: Wav2Vec2Model) -> NDArray[np.float32]:
+    def all_pooled(self, model: SpeechModel) -> NDArray[np.float32]:
         """Head features of every window, (N, n * D)."""
         with torch.no_grad():
             return np.concatenate(

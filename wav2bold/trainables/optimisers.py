@@ -9,12 +9,14 @@ from torch import Tensor
 
 from wav2bold.errors import UserError
 
+ADAPTER = "lora_"
+"""In the names that peft gives to its factors, of which one begins at 0."""
 SMALLEST_SCALE = 0.01
 """Root mean square of a vector, at least: biases that begin at 0 must be able to move."""
 
 
 def optimisers_of(
-    encoder: Sequence[Tensor],
+    encoder: Sequence[tuple[str, Tensor]],
     head: Sequence[Tensor],
     *,
     kind: str,
@@ -22,22 +24,24 @@ def optimisers_of(
     head_lr: float,
     weight_decay: float,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the encoder's matrices and AdamW for the rest.
+    """AdamW for all, or Muon for the encoder's matrices and AdamW for the rest, adapters among it.
 
+    encoder: name and value of each parameter.
     encoder_lr: for AdamW as it is. For Muon the share of a matrix's own size (Frobenius norm) that a step
     changes, since the best rate was found to go with it; vectors then get that share of theirs by AdamW.
     Raises UserError if this torch has no Muon.
     """
-    fused = True if any(each.is_cuda for each in (*encoder, *head)) else None
+    fused = True if any(each.is_cuda for each in head) else None
+    values = [each for _, each in encoder]
     groups: list[dict[str, Any]] = [{"params": list(head), "lr": head_lr, "weight_decay": 0.0}]
     if kind == "adamw":
-        groups.insert(0, {"params": list(encoder), "lr": encoder_lr, "weight_decay": weight_decay})
+        groups.insert(0, {"params": values, "lr": encoder_lr, "weight_decay": weight_decay})
         return [torch.optim.AdamW(groups, fused=fused)]
     if not hasattr(torch.optim, "Muon"):
         raise UserError(f"torch {torch.__version__} has no Muon", "install torch 2.9 or later, or take adamw")
-    matrices = [each for each in encoder if each.ndim == 2]
-    for each in encoder:
-        if each.ndim != 2:
+    matrices = [each for name, each in encoder if each.ndim == 2 and ADAPTER not in name]
+    for each in values:
+        if not any(each is matrix for matrix in matrices):
             size = max(float(each.detach().square().mean().sqrt()), SMALLEST_SCALE)
             groups.append({"params": [each], "lr": encoder_lr * size, "weight_decay": weight_decay})
     found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, fused=fused)]

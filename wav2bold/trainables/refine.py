@@ -2,7 +2,6 @@
 
 # B windows, P = n * D head features, V targets
 
-import copy
 import math
 import time
 from collections.abc import Generator
@@ -11,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Wav2Vec2Model
 
 from wav2bold.config import Configuration
 from wav2bold.datasets.shards import Shards
@@ -19,7 +17,8 @@ from wav2bold.datasets.windows import Windows
 from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
-from wav2bold.trainables.encoder import Encoder, boundary_of, unfrozen_names
+from wav2bold.trainables.encoder import Encoder
+from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, groups_of, whitened
 from wav2bold.trainables.ridge import Head
@@ -27,6 +26,7 @@ from wav2bold.trainables.scores import brain_score, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
 from wav2bold.trainables.stage2 import DivergedError, Stage2
 from wav2bold.trainables.torch_head import Criterion
+from wav2bold.trainables.unfreezing import merged, unfreeze
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Refined:
     """
 
     configuration: Configuration
-    model: Wav2Vec2Model
+    model: SpeechModel
     head: Head
     epoch: int
     score: float
@@ -85,10 +85,16 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
-    names = unfrozen_names(material.encoder, configuration.unfrozen)
-    boundary = boundary_of(material.encoder, names)
+    unfrozen = unfreeze(material.encoder, configuration, seed)
     train, validation = (
-        Hearing(material.encoder, material.shards, material.store, some, configuration.history, boundary)
+        Hearing(
+            material.encoder,
+            material.shards,
+            material.store,
+            some,
+            configuration.history,
+            unfrozen.boundary,
+        )
         for some in (material.train, material.validation)
     )
     cleaning, tr_s = material.shards.card.cleaning, material.shards.card.tr_s
@@ -106,7 +112,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         scores = pearson(material.validation.y, predicted)
         white = white_scores(noise, validation_clock, material.validation.y, predicted)
         seconds = time.monotonic() - started
-        last = epoch == configuration.epochs or not names
+        last = epoch == configuration.epochs or not unfrozen.names
         return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
 
     told = report(0, math.nan, head, validation.frozen_pooled)
@@ -124,7 +130,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         ceiling_weights(material) if configuration.weight_by_ceiling else None,
         material.encoder.device,
     )
-    training = Stage2(train, head, criterion, drift, configuration, names, seed)
+    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed)
     while True:
         epoch = told.epoch + 1
         try:
@@ -139,7 +145,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
             return best
         told = report(epoch, loss, training.head, validation.all_pooled(training.model))
         if told.score > best.score:
-            best = Refined(configuration, copy.deepcopy(training.model), training.head, epoch, told.score)
+            best = Refined(configuration, merged(training.model), training.head, epoch, told.score)
         if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
             told = replace(told, last=True)
         yield told

@@ -2,7 +2,6 @@
 
 # B windows, F frames, D hidden or C convolution channels, P head features, V targets
 
-import copy
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import Wav2Vec2Model
 
 from wav2bold.config import Configuration
 from wav2bold.errors import UserError
 from wav2bold.trainables.batches import BLOCK, Step, steps_in_epoch, steps_of
 from wav2bold.trainables.drift import Drift, FollowedDrift
+from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.optimisers import optimisers_of, warmup_cosine
 from wav2bold.trainables.ridge import Head
@@ -30,32 +29,32 @@ class DivergedError(Exception):
 
 
 class Stage2:
-    """Trains a copy of the pretrained encoder, and a head, on the training windows.
+    """Trains an encoder, those of its parameters that require gradient, and a head, on the training windows.
 
-    model: the copy.  head: as it is now.  micro_batch: windows that go through the encoder at once; fewer
+    model: the encoder.  head: as it is now.  micro_batch: windows that go through the encoder at once; fewer
     than were asked for once memory ran out.
     """
 
     def __init__(
         self,
+        model: SpeechModel,
         hearing: Hearing,
         head: Head,
         criterion: Criterion,
         drift: Drift,
         configuration: Configuration,
-        names: Sequence[str],
         seed: int,
     ) -> None:
         self._hearing, self._criterion, self._options, self._seed = hearing, criterion, configuration, seed
         device = hearing.encoder.device
-        self.model: Wav2Vec2Model = copy.deepcopy(hearing.encoder.model)
-        named = [(name, each.requires_grad_(name in names)) for name, each in self.model.named_parameters()]
-        self._unfrozen = [each for _, each in named if each.requires_grad]
+        self.model = model
+        named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+        self._unfrozen = [each for _, each in named]
         self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
         self._head = TorchHead(head, device)
         self._drift = FollowedDrift(drift, hearing.frozen_pooled, device)
         self._optimisers = optimisers_of(
-            self._unfrozen,
+            named,
             self._head.parameters,
             kind=configuration.optimiser,
             encoder_lr=configuration.encoder_lr,

@@ -41,9 +41,14 @@ def methods(findings: Findings) -> dict[str, Any]:
         "block": f"{BLOCK_S:g} s",
         "averaged": _averaged(findings),
         "from_others": _from_others(findings),
-        "software": listed([f"{name} {_version(name)}" for name in SOFTWARE]),
+        "software": listed([f"{name} {_version(name)}" for name in _software(study.configuration)]),
         "seed": study.seed,
     }
+
+
+def _software(first: Configuration) -> tuple[str, ...]:
+    """What took part: peft where there are adapters, which all trials then have."""
+    return SOFTWARE if first.lora is None else (*SOFTWARE, "peft")
 
 
 def encoder_name(encoder: str) -> str:
@@ -54,7 +59,10 @@ def encoder_name(encoder: str) -> str:
 def _is_papers(first: Configuration) -> bool:
     """Whether the first trial hears, refines and penalises as the paper: its values are the defaults."""
     given = Configuration()
-    return (first.history, first.unfrozen, first.head_l2) == (given.history, given.unfrozen, given.head_l2)
+    return all(
+        getattr(first, option) == getattr(given, option)
+        for option in ("history", "unfrozen", "lora", "head_l2")
+    )
 
 
 def _averaged(findings: Findings) -> bool:

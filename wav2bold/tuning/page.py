@@ -85,7 +85,7 @@ def _trial(trial: Trial, winner: Trial) -> dict[str, Any]:
         "history": chosen.history,
         "unfrozen": words.unfrozen(chosen),
         "layers": words.layers(chosen),
-        "rate": f"{chosen.encoder_lr:.2g}" if chosen.unfrozen else "\N{EN DASH}",
+        "rate": f"{chosen.encoder_lr:.2g}" if chosen.refines else "\N{EN DASH}",
         "penalty": f"{chosen.head_l2:.3g}",
         "score": score(trial.best_score),
     }

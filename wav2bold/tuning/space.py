@@ -15,9 +15,9 @@ LAYERED = ("attention", "feed_forward", "layer_norm", "bias")
 class Proposals:
     """Asks Optuna for the parameters of one configuration; gives the task of a `WarmTrial`.
 
-    Conditional where it must be: no layer range and no encoder learning rate when nothing is
-    unfrozen. What the space doesn't vary is the study's own. A class, not a closure, since Ray Tune
-    saves its searcher with pickle.
+    Conditional where it must be: no layer range where nothing is unfrozen, no encoder learning rate
+    where nothing is adapted either. What the space doesn't vary is the study's own, adapters too. A
+    class, not a closure, since Ray Tune saves its searcher with pickle.
     layers: transformer layers of the encoder.  subjects: whom every trial refines jointly.
     """
 
@@ -44,22 +44,27 @@ class Proposals:
         return {
             "history": min(max(own.history, space.history.low), space.history.high),
             "head_l2": min(max(own.head_l2, space.head_l2.low), space.head_l2.high),
-            **{f"unfreeze_{kind}": kind in own.unfrozen for kind in space.unfrozen},
+            **{f"unfreeze_{kind}": kind in own.unfrozen for kind in self._kinds},
             "encoder_lr": min(max(own.encoder_lr, space.encoder_lr.low), space.encoder_lr.high),
             "first_layer": 0,
             "layer_span": self.layers,
         }
+
+    @property
+    def _kinds(self) -> tuple[ParameterType, ...]:
+        """Types that may be unfrozen: those of the space that aren't adapted."""
+        lora = self.study.configuration.lora
+        adapted = () if lora is None else lora.targets
+        return tuple(kind for kind in self.study.search.space.unfrozen if kind not in adapted)
 
     def _propose(self, trial: optuna.Trial) -> Configuration:
         space = self.study.search.space
         values: dict[str, Any] = self.study.configuration.model_dump()
         values["history"] = trial.suggest_int("history", space.history.low, space.history.high)
         values["head_l2"] = trial.suggest_float("head_l2", space.head_l2.low, space.head_l2.high, log=True)
-        kinds = [
-            kind for kind in space.unfrozen if trial.suggest_categorical(f"unfreeze_{kind}", [True, False])
-        ]
+        kinds = [kind for kind in self._kinds if trial.suggest_categorical(f"unfreeze_{kind}", [True, False])]
         unfrozen: dict[ParameterType, LayerRange | None] = dict.fromkeys(kinds)
-        if kinds:
+        if kinds or self.study.configuration.lora is not None:
             values["encoder_lr"] = trial.suggest_float(
                 "encoder_lr", space.encoder_lr.low, space.encoder_lr.high, log=True
             )

@@ -12,7 +12,8 @@ from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import DataError, RunsFailed
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
-from wav2bold.trainables.encoder import load_encoder, unfrozen_names
+from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, run_trials
 from wav2bold.tuning.sweep import chosen_subjects
 from wav2bold.tuning.tracking import Tracker
@@ -47,7 +48,7 @@ def refine(
     split_stories(study.split, shards.card)
     who = chosen_subjects(None if subjects is None else tuple(subjects), shards.card)
     encoder = load_encoder(study.encoder)
-    unfrozen_names(encoder, configuration.unfrozen)  # its mistakes come before any work
+    lowest_boundary(encoder, configuration)  # its mistakes come before any work
     out = Path(out or study.results / "refined")
     _check_ours(out)
     tasks: list[dict[str, Any]] = []

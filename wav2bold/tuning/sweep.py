@@ -14,7 +14,8 @@ from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
-from wav2bold.trainables.encoder import load_encoder, unfrozen_names
+from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import BatchedASHA
@@ -51,7 +52,7 @@ def sweep(
     split_stories(study.split, card)
     subjects = chosen_subjects(study.subjects, card)
     encoder = load_encoder(study.encoder)
-    unfrozen_names(encoder, study.configuration.unfrozen)  # the first trial's mistakes come before any work
+    lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
     with connected(address, cpus) as have:
         _refuse_impossible(study, have.cpus, have.gpus)
         tracker = Tracker(study)

@@ -250,12 +250,18 @@ def flat(data: Mapping[str, Any]) -> dict[str, Any]:
     items: dict[str, Any] = {}
     for key, value in data.items():
         if isinstance(value, Mapping):
-            items[key] = "+".join(value) or "nothing"
-            items |= {f"{key}.{inner}": _layers(layers) for inner, layers in value.items()}
+            items[key] = "+".join(value.get("targets", value)) or "nothing"  # types, also those of lora
+            items |= {f"{key}.{inner}": _inner(one) for inner, one in value.items()}
         else:
-            items[key] = value
+            items[key] = "nothing" if value is None else value
     return items
 
 
-def _layers(layers: Iterable[int] | None) -> str:
-    return "all" if layers is None else "-".join(str(layer) for layer in layers)
+def _inner(value: Any) -> Any:
+    """A range of layers as 0-2 or all, names as a+b, anything else as it is."""
+    if value is None:
+        return "all"
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return value
+    parts = list(value)
+    return ("+" if isinstance(parts[0], str) else "-").join(str(part) for part in parts)

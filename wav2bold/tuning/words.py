@@ -115,7 +115,7 @@ def configuration(chosen: Configuration, tr_s: float) -> str:
     heard = f"It hears {count(chosen.history, 'TR')} of audio ({chosen.history * tr_s:g} s)"
     times = "" if chosen.head_l2 == 1 else f"{chosen.head_l2:.3g} times "
     penalty = f"the head's penalty is {times}the cross-validated one"
-    if not chosen.unfrozen:
+    if not chosen.refines:
         return f"{heard} and refines no part of the encoder: only the head is fitted; {penalty}."
     return (
         f"{heard} and refines {unfrozen(chosen)}, {layers(chosen)}, for {count(chosen.epochs, 'epoch')} "
@@ -125,28 +125,34 @@ def configuration(chosen: Configuration, tr_s: float) -> str:
 
 
 def unfrozen(chosen: Configuration) -> str:
-    """The parameter types that are trained."""
-    return listed([KINDS[kind] for kind in chosen.unfrozen]) or "head alone"
+    """The parameter types that are trained, whole or by adapters."""
+    parts = [KINDS[kind] for kind in chosen.unfrozen]
+    if chosen.lora is not None:
+        adapted = listed([KINDS[kind] for kind in chosen.lora.targets])
+        parts.append(f"adapters of rank {chosen.lora.rank} on {adapted}")
+    return listed(parts) or "head alone"
 
 
 def layers(chosen: Configuration) -> str:
     """Which layers of them; `layers 1 to 3` for each type by itself where they differ."""
     ranges = {
-        kind: span
+        KINDS[kind]: span
         for kind, span in chosen.unfrozen.items()
         if kind not in ("conv", "projection", "positional")
     }
+    if chosen.lora is not None:
+        ranges["adapters"] = chosen.lora.layers
     if not ranges:
         return "\N{EN DASH}"
-    words = {kind: "all layers" if span is None else _span(*span) for kind, span in ranges.items()}
+    words = {part: "all layers" if span is None else _span(*span) for part, span in ranges.items()}
     if len(set(words.values())) == 1:
         return next(iter(words.values()))
-    return ", ".join(f"{KINDS[kind]}: {span}" for kind, span in words.items())
+    return ", ".join(f"{part}: {span}" for part, span in words.items())
 
 
 def status(trial: Trial) -> str:
     """How a trial ended, in words."""
-    planned = trial.configuration.epochs if trial.configuration.unfrozen else 0
+    planned = trial.configuration.epochs if trial.configuration.refines else 0
     if trial.status == "FINISHED" and len(trial.scores) == 1 <= planned:
         return "stopped after stage 1"
     if trial.status == "FINISHED" and len(trial.scores) <= planned:

@@ -1,0 +1,116 @@
+"""The families of speech models that are taken, and the steps of their forward pass one by one.
+
+They share wav2vec2's plan and its names: convolutions, projection, positions, transformer layers.
+What differs between them is told here, and nowhere else.
+"""
+
+# B windows, S samples, F frames, C convolution channels, D hidden features, H heads
+
+from collections.abc import Mapping
+from typing import cast
+
+from torch import Tensor, nn
+from transformers import Data2VecAudioModel, HubertModel, Wav2Vec2Model, WavLMModel
+from transformers.models.wavlm.modeling_wavlm import WavLMAttention
+
+SpeechModel = Wav2Vec2Model | HubertModel | WavLMModel | Data2VecAudioModel
+
+FAMILIES: Mapping[str, type[SpeechModel]] = {
+    "wav2vec2": Wav2Vec2Model,
+    "hubert": HubertModel,
+    "wavlm": WavLMModel,
+    "data2vec-audio": Data2VecAudioModel,
+}
+"""Models by the `model_type` of their config.json."""
+
+UNUSED = "masked_spec_embed"
+"""The parameter that stands for masked sound. Only pretraining uses it: here it is not trained."""
+
+
+def convolution_is_local(model: SpeechModel) -> bool:
+    """Whether a frame of the convolutions depends on nothing but its own samples.
+
+    Asked of the modules: a norm of channels within a frame is local, one over time is not. Data2VecAudio
+    ignores the `feat_extract_norm` of its config.json.
+    """
+    with_parameters = [
+        part
+        for part in model.feature_extractor.modules()
+        if next(part.parameters(recurse=False), None) is not None
+    ]
+    return all(isinstance(part, nn.Conv1d | nn.LayerNorm) for part in with_parameters)
+
+
+def norm_is_last(model: SpeechModel) -> bool:
+    """Whether the encoder's own layer norm follows its layers ("stable" layer norm), or precedes them.
+
+    Data2VecAudio has it before them, whatever its config.json says.
+    """
+    return not isinstance(model, Data2VecAudioModel) and bool(model.config.do_stable_layer_norm)
+
+
+def convolved(model: SpeechModel, audio_BS: Tensor) -> Tensor:
+    """Output of the convolutions, (B, F, C)."""
+    return cast(Tensor, model.feature_extractor(audio_BS)).transpose(1, 2)
+
+
+def embedded(model: SpeechModel, features_BFC: Tensor) -> Tensor:
+    """Input of the first transformer layer, (B, F, D): projection and positions."""
+    projected = model.feature_projection(features_BFC)
+    hidden_BFD = projected if isinstance(projected, Tensor) else projected[0]  # HuBERT gives nothing beside
+    hidden_BFD = hidden_BFD + model.encoder.pos_conv_embed(hidden_BFD)
+    if not norm_is_last(model):
+        hidden_BFD = model.encoder.layer_norm(hidden_BFD)
+    return cast(Tensor, hidden_BFD)
+
+
+def through_layers(model: SpeechModel, hidden_BFD: Tensor, first: int, last: int) -> Tensor:
+    """Hidden states after layers first ... last - 1; after all of them, the encoder's output."""
+    if first == last:
+        return hidden_BFD
+    if isinstance(model, WavLMModel):
+        bias = _position_bias(model, hidden_BFD)
+        for layer in model.encoder.layers[first:last]:
+            hidden_BFD, _ = layer(hidden_BFD, position_bias=bias)
+    else:
+        for layer in model.encoder.layers[first:last]:
+            hidden_BFD = layer(hidden_BFD, attention_mask=None)
+    if last == len(model.encoder.layers) and norm_is_last(model):
+        hidden_BFD = model.encoder.layer_norm(hidden_BFD)
+    return hidden_BFD
+
+
+def _position_bias(model: WavLMModel, hidden_BFD: Tensor) -> Tensor:
+    """WavLM's bias by relative position, (B * H, F, F): made by the first layer, added in all of them."""
+    windows, frames, _ = hidden_BFD.shape
+    return attentions(model)[0].compute_bias(frames, frames).repeat(windows, 1, 1)
+
+
+def attentions(model: WavLMModel) -> list[WavLMAttention]:
+    """WavLM's attention modules, the first layer's first."""
+    return [part for part in model.encoder.modules() if isinstance(part, WavLMAttention)]
+
+
+def attended(
+    attention: WavLMAttention, hidden_BFD: Tensor, attention_mask: None, bias: Tensor
+) -> tuple[Tensor, None]:
+    """What `WavLMAttention.torch_multi_head_self_attention` gives, by calling its four projections.
+
+    WavLM's own reads their weights and never calls them, so that adapters on them would do nothing
+    (huggingface/transformers#48773).  bias: (B * H, F, F), gated.
+    """
+    assert attention_mask is None, "windows have no padding"
+    windows, frames, width = hidden_BFD.shape
+    heads = attention.num_heads
+    query, key, value = (
+        project(hidden_BFD).view(windows, frames, heads, -1).transpose(1, 2)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+    )
+    mixed = nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=bias.view(windows, heads, frames, frames),
+        dropout_p=attention.dropout if attention.training else 0.0,
+    )
+    return attention.out_proj(mixed.transpose(1, 2).reshape(windows, frames, width)), None

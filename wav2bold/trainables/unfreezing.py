@@ -1,0 +1,124 @@
+"""The copy of an encoder that stage 2 trains: whole parameters by type, low-rank adapters, or both."""
+
+import copy
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from transformers import WavLMModel
+
+from wav2bold.config import AdaptedType, Configuration, Lora
+from wav2bold.errors import EncoderError
+from wav2bold.trainables.encoder import Boundary, Encoder
+from wav2bold.trainables.families import SpeechModel, attended, attentions
+from wav2bold.trainables.parameter_types import boundary_of, refuse_other_layers, unfrozen_names
+
+MATRICES: dict[AdaptedType, tuple[str, ...]] = {
+    "attention": ("q_proj", "k_proj", "v_proj", "out_proj"),
+    "feed_forward": ("intermediate_dense", "output_dense"),
+}
+"""Modules of a transformer layer that LoRA adapts. WavLM's gate of relative positions is too small for it."""
+
+READS_WEIGHTS = "torch_multi_head_self_attention"
+"""WavLM's method that doesn't hear adapters: `attended` stands in for it as long as there are any."""
+
+
+@dataclass(frozen=True)
+class Unfrozen:
+    """What stage 2 trains.
+
+    model: a copy of the encoder's, in which the unfrozen parameters, and no others, require gradient.
+    names: theirs in that copy.  boundary: the highest below all of them.
+    """
+
+    model: SpeechModel
+    names: tuple[str, ...]
+    boundary: Boundary
+
+
+def unfreeze(encoder: Encoder, configuration: Configuration, seed: int = 0) -> Unfrozen:
+    """A copy of the encoder with the configuration's types unfrozen and its adapters added.
+
+    seed: of the adapters' first factors; the second are zero, so that the copy hears as the encoder does.
+    Raises EncoderError as `lowest_boundary`.
+    """
+    boundary = lowest_boundary(encoder, configuration)
+    model = copy.deepcopy(encoder.model).requires_grad_(False)
+    chosen = set(unfrozen_names(encoder, configuration.unfrozen))
+    whole = [parameter for name, parameter in model.named_parameters() if name in chosen]
+    if configuration.lora is not None:
+        _add_adapters(model, configuration.lora, adapted_modules(encoder, configuration.lora), seed)
+    for parameter in whole:  # peft freezes all but its own
+        parameter.requires_grad_(True)
+    names = tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    return Unfrozen(model, names, boundary)
+
+
+def lowest_boundary(encoder: Encoder, configuration: Configuration) -> Boundary:
+    """The highest boundary below everything that the configuration trains.
+
+    Raises EncoderError if it asks for a type, a layer or a rank that the encoder doesn't have.
+    """
+    names = unfrozen_names(encoder, configuration.unfrozen)
+    if configuration.lora is not None:
+        names += [f"{path}.weight" for path in adapted_modules(encoder, configuration.lora)]
+    return boundary_of(encoder, names)
+
+
+def adapted_modules(encoder: Encoder, lora: Lora) -> list[str]:
+    """Names of the linear modules that adapters are added to.
+
+    Raises EncoderError if its layers leave the encoder, or if a matrix has no such rank.
+    """
+    refuse_other_layers(encoder, "lora.layers", lora.layers)
+    wanted = {matrix for kind in lora.targets for matrix in MATRICES[kind]}
+    first, last = lora.layers or (0, encoder.layers - 1)
+    names = []
+    for name, module in encoder.model.named_modules():
+        place, _, matrix = name.rpartition(".")
+        if not place.startswith("encoder.layers.") or matrix not in wanted:
+            continue
+        if first <= int(name.split(".")[2]) <= last:
+            names.append(name)
+            highest = min(module.weight.shape)
+            if lora.rank > highest:
+                raise EncoderError(
+                    f"lora.rank: {name} of {encoder.name} has no rank of {lora.rank}",
+                    f"give {highest} or less; a few are usual",
+                )
+    return names
+
+
+def _add_adapters(model: SpeechModel, lora: Lora, modules: list[str], seed: int) -> None:
+    """Put peft's adapters onto these modules, in place."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    options = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules=modules, lora_dropout=0.0, bias="none"
+    )
+    with torch.random.fork_rng(devices=[]):  # peft draws on the processor, whatever the device
+        torch.default_generator.manual_seed(seed)
+        inject_adapter_in_model(options, model)
+    model.train(False)
+    if isinstance(model, WavLMModel):
+        for attention in attentions(model):
+            vars(attention)[READS_WEIGHTS] = partial(attended, attention)
+
+
+def merged(model: SpeechModel) -> SpeechModel:
+    """A copy of a trained model with its adapters, if any, folded into its weights.
+
+    It has the pretrained model's parameters, by the same names, and needs no peft.
+    """
+    plain = copy.deepcopy(model)
+    if not hasattr(plain, "peft_config"):
+        return plain
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            plain.set_submodule(name, module.get_base_layer())
+        vars(module).pop(READS_WEIGHTS, None)
+    del plain.peft_config
+    return plain
