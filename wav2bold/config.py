@@ -152,6 +152,9 @@ class Configuration(Options):
     unfrozen: Mapping[ParameterType, LayerRange | None] = Field(default_factory=_papers_choice)
     """Parameter types that stage 2 trains, each with first and last transformer layer; null for
     every layer. An empty mapping fits the head alone."""
+    stage1: Literal["ridge", "adam"] = "ridge"
+    """How stage 1 fits the head: ridge solves the penalised least squares exactly; adam descends to the same
+    minimum step by step, as the paper does, and is there to compare with."""
     head_l2: Annotated[float, Field(gt=0)] = 1.0
     """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
     encoder_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
