@@ -69,7 +69,10 @@ def decompose(
     max_bytes: memory for what is kept and for a batch of targets, beside features, decomposition and head.
     """
     assert min(alphas) > 0
-    return Decomposition(*standardised(features), story, tuple(alphas), guard, max_bytes)
+    falling = tuple(
+        sorted(alphas, reverse=True)
+    )  # of equals the first is chosen: where nothing tells, shrink
+    return Decomposition(*standardised(features), story, falling, guard, max_bytes)
 
 
 def standardised(
@@ -89,7 +92,7 @@ class Decomposition:
     """Standardised features, and ridge on each set of their rows that targets were measured in.
 
     A set is decomposed when a target first needs it; another subject with the same rows then costs matrix
-    products only. standard: (N, P).  The other fields: see `decompose`.
+    products only. standard: (N, P).  alphas: falling.  Other fields: see `decompose`.
     """
 
     mean: NDArray[np.float32]
@@ -106,7 +109,8 @@ class Decomposition:
 
         y: (N, V), NaN where a subject lacks the volume.  head_l2: the chosen penalty is multiplied by this
         before the final fit. The penalty chosen has the highest Pearson r, mean over folds; a fold counts 0
-        where target or prediction is constant. Subjects who lack volumes are fitted on their own rows.
+        where target or prediction is constant; of equals the largest is taken. Subjects who lack volumes are
+        fitted on their own rows.
         Raises DataError if a fold has no row to train on.
         """
         weight = np.zeros((self.standard.shape[1], y.shape[1]), np.float32)
