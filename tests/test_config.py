@@ -71,6 +71,7 @@ def test_an_option_like_no_other_names_all(tmp_path: Path) -> None:
         ("search: {trials: 0}", "trials: 0 is out of range; the nearest valid value is 1"),
         ("seed: -1", "seed: -1 is out of range; the nearest valid value is 0"),
         ("cleaning: {dtype: float8}", "float8 is none of float16, float32; did you mean"),
+        ("configuration: {stage1: adamw}", "adamw is none of ridge, adam; did you mean adam?"),
         ("configuration: {unfrozen: {atention: null}}", "did you mean attention?"),
         ("configuration: {unfrozen: {attention: [3, 1]}}", "layers 3 to 1 run backwards; write [1, 3]"),
         ("configuration: {unfrozen: {attention: [3]}}", "too short; write [first, last]"),
@@ -250,6 +251,7 @@ def test_a_digest_changes_with_every_option() -> None:
         Configuration(unfrozen={}),
         Configuration(unfrozen={"attention": (0, 1)}),
         Configuration(head_l2=2.0),
+        Configuration(stage1="adam"),
         Configuration(encoder_lr=1e-5),
         Configuration(batch=9),
     ]
