@@ -191,6 +191,9 @@ class Configuration(Options):
     lora: Lora | None = None
     """Low-rank adapters that stage 2 trains, in place of whole matrices or beside other types; null for none.
     `lora: {}` takes the defaults."""
+    stage1: Literal["ridge", "adam"] = "ridge"
+    """How stage 1 fits the head: ridge solves the penalised least squares exactly; adam descends to the same
+    minimum step by step, as the paper does, and is there to compare with (noise: white)."""
     head_l2: Annotated[float, Field(gt=0)] = 1.0
     """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
     encoder_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
@@ -247,6 +250,12 @@ class Configuration(Options):
         if isinstance(data, dict) and data.get("lora") is not None and "unfrozen" not in data:
             return data | {"unfrozen": {}}
         return data
+
+    @model_validator(mode="after")
+    def _adam_is_plain(self) -> Self:
+        if self.stage1 == "adam" and self.noise == "ar":
+            raise ValueError("stage1: adam knows no model of noise; set noise: white, or stage1: ridge")
+        return self
 
     @model_validator(mode="after")
     def _one_way_of_training(self) -> Self:

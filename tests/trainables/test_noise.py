@@ -136,7 +136,7 @@ def test_ridge_in_noise_is_generalised_least_squares() -> None:
     a = np.linalg.inv(np.linalg.cholesky(r))
     for v in range(12):
         assert head.alpha[v] in np.float32(ALPHAS)
-        ridge = Ridge(alpha=float(head.alpha[v]), fit_intercept=False)
+        ridge = Ridge(alpha=float(head.alpha[v]))
         ridge.fit(a @ x, a @ (some.y[:, v] - some.y[:, v].mean()))
         np.testing.assert_allclose(head.weight[:, v], ridge.coef_, atol=1e-4)
 

@@ -281,7 +281,7 @@ def test_where_bold_was_filtered_a_drift_in_the_sound_predicts_nothing(
             features[part.story == story] = detrend(features[part.story == story], axis=0)
         return features.astype(np.float32)
 
-    head = fit_head(detrended(some.train), some.train.y, some.train.story)
+    head = fit_head(detrended(some.train), some.train.y, some.train.story, guard=HISTORY)
     truth = mean_r(some.validation.y, head.predict(detrended(some.validation)))
     assert reports[0].score == pytest.approx(truth, abs=1e-3)
     plain, _ = run(material(small, tmp_path), configuration({}))

@@ -67,9 +67,9 @@ def evaluate(
     frozen = _features(encoder, kept, shards, store, train)
     noise = WHITE
     if kept.configuration.noise == "ar":
-        noise = fit_noise_of(frozen, train, shards.card.tr_s)
+        noise = fit_noise_of(frozen, train, shards.card.tr_s, kept.configuration.history)
     before, after = (
-        fit_head_in_noise(features, train, shards.card.tr_s, noise).predict(
+        fit_head_in_noise(features, train, shards.card.tr_s, noise, guard=kept.configuration.history).predict(
             _features(hears, kept, shards, store, test)
         )
         for hears, features in (

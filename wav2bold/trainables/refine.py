@@ -20,10 +20,10 @@ from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.features import Hearing
-from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, groups_of, whitened
+from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import brain_score, pearson
-from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
+from wav2bold.trainables.stage1 import solve_stage1
 from wav2bold.trainables.stage2 import DivergedError, Stage2
 from wav2bold.trainables.torch_head import Criterion
 from wav2bold.trainables.unfreezing import merged, unfreeze
@@ -102,10 +102,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     validation_clock = Clock.of(material.validation, tr_s)
 
     features = drift.removed(train.frozen_pooled)
-    noise = WHITE
-    if configuration.noise == "ar":
-        noise = fit_noise_of(features, material.train, tr_s)
-    head = fit_head_in_noise(features, material.train, tr_s, noise, configuration.head_l2)
+    head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
 
     def report(epoch: int, loss: float, head: Head, features: NDArray[np.float32], note: str = "") -> Report:
         predicted = head.predict(validation_drift.removed(features))

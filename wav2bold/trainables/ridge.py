@@ -1,16 +1,19 @@
-"""Stage 1: the head's least squares, solved exactly by cross-validated ridge (himalaya)."""
+"""Stage 1: the head's least squares, solved exactly; all who heard the same stories share the work."""
 
-from dataclasses import dataclass
+# N rows, P features, V targets, A penalties
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
-from himalaya.kernel_ridge import solve_kernel_ridge_cv_eigenvalues
-from himalaya.ridge import solve_ridge_cv_svd
-from himalaya.scoring import correlation_score
 from numpy.typing import NDArray
-from sklearn.model_selection import PredefinedSplit
+
+from wav2bold.trainables.leave_out import Float, Fold, Solved, folds_of, solve
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
 """Penalties tried, on the squared norm of the weights of standardised features."""
+MAX_BYTES = 2 << 30
+"""Half of it holds decompositions, half a batch of targets."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,9 @@ class Head:
     """A linear map from features to targets.
 
     mean, sd: (P,) of the training features, which are standardised with them.
-    weight: (P, V).  bias: (V,).  alpha: (V,) penalty that each target was fitted with.
+    weight: (P, V).  bias: (V,).  alpha: (V,) penalty that each target was fitted with; 0 for a target that
+    was constant in training, or never measured: its weights are 0 and its bias its mean, or 0. Such a
+    prediction is constant and its score therefore NaN.
     """
 
     mean: NDArray[np.float32]
@@ -26,6 +31,11 @@ class Head:
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     alpha: NDArray[np.float32]
+
+    @property
+    def constant(self) -> int:
+        """Targets that had nothing to fit."""
+        return int((self.alpha == 0).sum())
 
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, V) predictions from (N, P) features."""
@@ -38,107 +48,187 @@ def fit_head(
     story: NDArray[np.str_],
     head_l2: float = 1.0,
     alphas: tuple[float, ...] = ALPHAS,
+    guard: int = 0,
 ) -> Head:
-    """Ridge with the penalty of each target chosen by cross-validation over stories.
+    """Ridge with the penalty of each target chosen by cross-validation: `decompose`, then `fit`."""
+    return decompose(features, story, alphas, guard).fit(y, head_l2)
 
-    features: (N, P).  y: (N, V), NaN where a subject lacks the volume.  story: (N,) of each row;
-    a fold is a story, or one of five stretches where there is a single story.
-    head_l2: the chosen penalty is multiplied by this before the final fit.
-    Subjects who heard the same volumes share one decomposition. Primal or kernel form goes by shape.
+
+def decompose(
+    features: NDArray[np.float32],
+    story: NDArray[np.str_],
+    alphas: tuple[float, ...] = ALPHAS,
+    guard: int = 0,
+    max_bytes: int = MAX_BYTES,
+) -> "Decomposition":
+    """What ridge on some features shares among all targets and penalties.
+
+    features: (N, P).  story: (N,) of each row; a fold is a story, or one of five stretches where there is a
+    single story.  alphas: penalties tried, above 0.  guard: rows on both sides of a stretch that are not
+    trained on when it is held out; give the history, for they were heard in part with it.
+    max_bytes: memory for what is kept and for a batch of targets, beside features, decomposition and head.
     """
-    mean, sd, standard = standardised(features)
-    targets = y.shape[1]
-    weight = np.zeros((features.shape[1], targets), np.float32)
-    bias, alpha = np.zeros(targets, np.float32), np.zeros(targets, np.float32)
-    for rows, columns in _same_rows(np.isfinite(y)):
-        fit = fit_rows(
-            standard[rows], y[np.ix_(rows, columns)].astype(np.float64), story[rows], head_l2, alphas
-        )
-        weight[:, columns], bias[columns], alpha[columns] = fit
-    return Head(mean, sd, weight, bias, alpha)
+    assert min(alphas) > 0
+    falling = tuple(
+        sorted(alphas, reverse=True)
+    )  # of equals the first is chosen: where nothing tells, shrink
+    return Decomposition(*standardised(features), story, falling, guard, max_bytes)
 
 
 def standardised(
     features: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
-    """Mean (P,) and sd (P,) of features, 1 where they are constant, and the features with them taken out."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Mean (P,) and sd (P,) of (N, P) features, and the features standardised with them."""
     mean = features.mean(0)
     sd = features.std(0)
     # a constant is left with rounding noise of its own size, also once its drift was removed
     varies = sd > 1e-6 * np.abs(mean) + 1e-5 * sd.max()
     sd = np.where(varies, sd, 1.0).astype(np.float32)
-    return mean.astype(np.float32), sd, ((features - mean) / sd).astype(np.float64)
+    return mean.astype(np.float32), sd, np.asarray((features - mean) / sd, np.float32)
 
 
-def fit_rows(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    story: NDArray[np.str_],
-    head_l2: float = 1.0,
-    alphas: tuple[float, ...] = ALPHAS,
-    *,
-    intercept: bool = True,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (P, V), intercept (V,) and penalties (V,) of targets that were measured at all rows.
+@dataclass(frozen=True)
+class Decomposition:
+    """Standardised features, and ridge on each set of their rows that targets were measured in.
 
-    intercept: without it, the fit goes through the origin.
+    A set is decomposed when a target first needs it; another subject with the same rows then costs matrix
+    products only. standard: (N, P).  alphas: falling.  Other fields: see `decompose`.
     """
-    options = {
-        "alphas": np.array(alphas),
-        "cv": _folds(story),
-        "score_func": correlation_score,
-        "fit_intercept": intercept,
-    }
-    if x.shape[0] > x.shape[1]:
-        best, *_ = solve_ridge_cv_svd(x, y, warn=False, **options)
-    else:
-        centre = x.mean(0) if intercept else 0.0
-        kernel = (x - centre) @ (x - centre).T
-        best, *_ = solve_kernel_ridge_cv_eigenvalues(kernel, y, **options)
-    alpha = best * head_l2
-    return *solve_ridge(x, y, alpha, intercept=intercept), alpha
+
+    mean: NDArray[np.float32]
+    sd: NDArray[np.float32]
+    standard: NDArray[np.float32]
+    story: NDArray[np.str_]
+    alphas: tuple[float, ...]
+    guard: int
+    max_bytes: int
+    _solved: dict[bytes, Solved] = field(default_factory=dict, repr=False)
+
+    def fit(self, y: NDArray[np.float32], head_l2: float = 1.0) -> Head:
+        """Ridge with the penalty of each target chosen by cross-validation.
+
+        y: (N, V), NaN where a subject lacks the volume.  head_l2: the chosen penalty is multiplied by this
+        before the final fit. The penalty chosen has the highest Pearson r, mean over folds; a fold counts 0
+        where target or prediction is constant; of equals the largest is taken. Subjects who lack volumes are
+        fitted on their own rows.
+        Raises DataError if a fold has no row to train on.
+        """
+        weight = np.zeros((self.standard.shape[1], y.shape[1]), np.float32)
+        bias, alpha = np.zeros((2, y.shape[1]), np.float32)
+        for rows, batch in self._batches(y):
+            values = np.asarray(y[np.ix_(rows, batch)], np.float32)
+            # sums of equal float32 are exact in float64: what is constant is exactly zero from here on
+            bias[batch] = level = values.mean(0, dtype=np.float64)
+            values -= level
+            varies = values.any(0)
+            if not varies.any():
+                continue
+            columns = batch[varies]
+            if len(columns) < len(batch):
+                values = values[:, varies]
+            solved = self._of(rows)
+            best = np.array(self.alphas)[_scores(solved, values).argmax(0)] * head_l2
+            code = solved.left.T.astype(np.float32) @ values
+            code /= np.add.outer(solved.size, best).astype(np.float32)
+            fitted = solved.right @ code
+            weight[:, columns], alpha[columns] = fitted, best
+            bias[columns] -= solved.centre.astype(np.float32) @ fitted
+        return Head(self.mean, self.sd, weight, bias, alpha)
+
+    def residuals(self, y: NDArray[np.float32], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the fits of the other folds don't predict of each fold, without its mean there: (N, V).
+
+        y: (N, V), as in `fit`.  alpha: (V,) among the penalties tried. NaN where nothing was measured, and 0
+        where a target is constant.
+        """
+        found = np.full(y.shape, np.nan, np.float32)
+        chosen = np.abs(np.array(self.alphas)[:, None] - alpha).argmin(0)
+        for rows, batch in self._batches(y):
+            values = np.asarray(y[np.ix_(rows, batch)], np.float32)
+            values -= values.mean(0, dtype=np.float64)
+            solved = self._of(rows)
+            code = _code(solved, values)
+            for number, fold in enumerate(solved.folds):
+                held = values[fold.held]
+                _, taken = _taken(solved, fold, values, code)
+                for row, matrix in enumerate(solved.matrices(number)):
+                    columns = np.flatnonzero(chosen[batch] == row)
+                    if len(columns):
+                        held[:, columns] -= matrix @ taken[:, columns]
+                held -= held.mean(0, dtype=np.float64)
+                held[:, alpha[batch] == 0] = 0
+                found[np.ix_(rows[fold.held], batch)] = held
+        return found
+
+    def _batches(self, y: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Targets that have the same volumes, as many as memory allows: (rows, columns) of each batch."""
+        volumes, targets = y.shape
+        # what `fit` and `_scores` make of a target, with some to spare
+        most = int(max(self.max_bytes / 2 // (24 * volumes + 16 * self.standard.shape[1]), 1))
+        alike: dict[bytes, list[NDArray[np.int64]]] = {}
+        for first in range(0, targets, most):
+            present = np.packbits(np.isfinite(y[:, first : first + most]), axis=0)
+            patterns, group = np.unique(present, axis=1, return_inverse=True)
+            for number in range(patterns.shape[1]):
+                columns = first + np.flatnonzero(group == number)
+                alike.setdefault(patterns[:, number].tobytes(), []).append(columns)
+        for pattern, parts in alike.items():
+            rows = np.flatnonzero(np.unpackbits(np.frombuffer(pattern, np.uint8), count=volumes))
+            columns = np.concatenate(parts)
+            for first in range(0, len(columns) if len(rows) else 0, most):
+                yield rows, columns[first : first + most]
+
+    def _of(self, rows: NDArray[np.int64]) -> Solved:
+        """Ridge on a set of rows. The oldest sets go where all together take too much memory."""
+        key = rows.tobytes()
+        if key not in self._solved:
+            folds = folds_of(self.story[rows], rows, self.guard)
+            solved = solve(self.standard[rows].astype(np.float64), folds, self.alphas)
+            if solved.matrices_bytes <= self.max_bytes / 2:
+                solved.keep()
+            held = sum(each.nbytes for each in self._solved.values())
+            while self._solved and held + solved.nbytes > self.max_bytes / 2:
+                held -= self._solved.pop(next(iter(self._solved))).nbytes
+            self._solved[key] = solved
+        return self._solved[key]
 
 
-def held_out(
-    x: NDArray[np.float64], y: NDArray[np.float64], story: NDArray[np.str_], alpha: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(N, V) prediction of every row by the ridge of the other folds. alpha: (V,) penalties."""
-    predicted = np.empty_like(y)
-    for train, test in _folds(story).split():
-        weight, bias = solve_ridge(x[train], y[train], alpha)
-        predicted[test] = x[test] @ weight + bias
-    return predicted
+def _scores(solved: Solved, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Held-out Pearson r of every penalty and target, mean over folds: (A, V).
 
-
-def solve_ridge(
-    x: NDArray[np.float64], y: NDArray[np.float64], alpha: NDArray[np.float64], *, intercept: bool = True
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weights (P, V) and intercept (V,) of ridge with a penalty for each target.
-
-    x: (N, P).  y: (N, V).  alpha: (V,) penalty on |w|^2.  intercept: without it, it is 0. One
-    singular value decomposition and no array larger than the weights; himalaya's makes one of (V, P, P).
+    values: (N, V) without their mean.
     """
-    centre, level = (x.mean(0), y.mean(0)) if intercept else (np.zeros(x.shape[1]), np.zeros(y.shape[1]))
-    left, size, right = np.linalg.svd(x - centre, full_matrices=False)
-    shrunk = size[:, None] / (size[:, None] ** 2 + alpha)
-    weight = right.T @ (shrunk * (left.T @ (y - level)))
-    return weight, level - centre @ weight
+    scores = np.zeros((len(solved.alphas), values.shape[1]))
+    code = _code(solved, values)
+    for number, fold in enumerate(solved.folds):
+        train, taken = _taken(solved, fold, values, code)
+        held = values[fold.held].astype(np.float64)
+        held -= held.mean(0)
+        spread = np.sqrt((held**2).sum(0))
+        compared = (spread > 0) & train.any(0)
+        for row, matrix in enumerate(solved.matrices(number)):
+            predicted = matrix @ taken
+            size = np.sqrt(np.einsum("ij,ij->j", predicted, predicted, dtype=np.float64))
+            product = np.einsum("ij,ij->j", predicted, held)
+            r = np.divide(product, size * spread, out=np.zeros_like(size), where=compared & (size > 0))
+            scores[row] += r / len(solved.folds)
+    return scores
 
 
-def _folds(story: NDArray[np.str_]) -> PredefinedSplit:
-    """One fold a story; of a single story, five stretches of time."""
-    stories, number = np.unique(story, return_inverse=True)
-    if len(stories) == 1:
-        number = np.arange(len(story)) * 5 // len(story)
-    return PredefinedSplit(number)
+def _taken(
+    solved: Solved, fold: Fold, values: NDArray[np.float32], code: Float | None
+) -> tuple[NDArray[np.float32], Float]:
+    """A fold's training rows' values without their mean, and what its matrices take.
+
+    code: the product of left and all values in primal form, else None.
+    """
+    train = values[fold.train]
+    train -= train.mean(0, dtype=np.float64)
+    if code is None:
+        return train, train
+    return train, np.asarray(code - solved.left[fold.out].T.astype(solved.dtype) @ values[fold.out])
 
 
-def _same_rows(
-    present: NDArray[np.bool_],
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Groups of targets that have the same volumes: (rows, columns) of each group."""
-    patterns, group = np.unique(present, axis=1, return_inverse=True)
-    return [
-        (np.flatnonzero(patterns[:, number]), np.flatnonzero(group == number))
-        for number in range(patterns.shape[1])
-    ]
+def _code(solved: Solved, values: NDArray[np.float32]) -> Float | None:
+    """The product of left and values (N, V) in primal form: (K, V)."""
+    return None if solved.whole else np.asarray(solved.left.T.astype(solved.dtype) @ values)

@@ -11,7 +11,7 @@ from wav2bold.trainables.evaluate import BLOCK_S
 from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.findings import Findings
 
-SOFTWARE = ("wav2bold", "torch", "transformers", "himalaya", "nilearn", "ray", "optuna", "mlflow")
+SOFTWARE = ("wav2bold", "torch", "transformers", "nilearn", "ray", "optuna", "mlflow")
 
 
 def methods(findings: Findings) -> dict[str, Any]:
