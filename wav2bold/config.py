@@ -24,6 +24,7 @@ from wav2bold.options import Options, as_comment, read_yaml, short_digest, to_ya
 from wav2bold.places import Place, absolute, place
 
 ParameterType = Literal["conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"]
+StoredType = Literal["float32", "bfloat16", "float16"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
@@ -276,6 +277,17 @@ class Search(Options):
     """What varies."""
 
 
+class Activations(Options):
+    """The store of what the frozen part of the encoder gives, a folder in `results`."""
+
+    max_gb: Annotated[float, Field(gt=0)] | None = None
+    """Most that it may hold, gigabytes (10^9 bytes): what was used longest ago makes room, what is in use
+    stays. null: nine tenths of the room that it and the disk's free space have together."""
+    dtype: StoredType = "float32"
+    """Type of the stored numbers. Both halves take half the disk and lose digits, bfloat16 (3 significant
+    bits in 8) more than float16, which refuses numbers beyond 65,504."""
+
+
 class Simulation(Options):
     """The embedded dataset: what is recorded, and the truth behind it."""
 
@@ -341,6 +353,8 @@ class Study(Options):
     """The paper's configuration, the first trial; what a sweep doesn't vary is taken from here."""
     search: Search = Search()
     """How configurations are searched."""
+    activations: Activations = Activations()
+    """How frozen activations are stored."""
 
     @model_validator(mode="after")
     def _one_mask(self) -> Self:
