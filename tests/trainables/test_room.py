@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from askers import ROWS, WIDTH, Other, kept, left_over, numbered, refuses
 
 from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.locks import Lock, take
 from wav2bold.trainables.room import ABANDONED_S, Room
 
 BYTES = 4 * ROWS * WIDTH
@@ -101,6 +103,24 @@ def test_what_another_process_has_mapped_stays_until_it_ends(tmp_path: Path) -> 
     for number in range(30, 40):  # it was killed, and unmapped nothing
         numbered(store, number)
     assert 0 not in kept(store)
+
+
+def drop(tell: Callable[..., None], path: Path) -> None:
+    with path.open("rb+") as file:
+        assert take(file) is Lock.HELD
+        tell("about to drop it", wait=True)
+        path.unlink()
+
+
+def test_what_is_dropped_while_it_is_asked_for_is_made_again(tmp_path: Path) -> None:
+    store = ActivationStore(tmp_path)
+    numbered(store, 0)
+    with Other(drop, kept(store)[0]) as other:
+        other.hear()
+        threading.Timer(0.3, other.go_on).start()
+        array = numbered(store, 0)
+    assert kept(store).keys() == {0}
+    assert (array == 0).all()
 
 
 def test_what_is_larger_than_all_the_room_is_kept_while_in_use_and_goes_first(tmp_path: Path) -> None:
