@@ -115,6 +115,8 @@ def test_an_option_like_no_other_names_all(tmp_path: Path) -> None:
         ("targets: {rois: [STG, A1]}", "rois: STG, A1 are regions of no map; give targets.parcellation"),
         ("targets: {min_ceiling: 1}", "min_ceiling: 1 is out of range; it must be below 1"),
         ("targets: {parcellation: [a.gii, b.gii, c.gii]}", "targets.parcellation: "),
+        ("activations: {max_gb: 0}", "activations.max_gb: 0 is out of range; it must be above 0"),
+        ("activations: {dtype: bfloat61}", "is none of float32, bfloat16, float16; did you mean bfloat16?"),
         ("targets: {mask: a.nii}\ncleaning: {mask: b.nii}", "and targets.mask is a.nii; keep one"),
     ],
 )
@@ -232,6 +234,7 @@ subjects: [sub-001, sub-002]
 cleaning: {high_pass_s: null, confounds: [trans_x], mask: mask.nii, dtype: float16}
 configuration: {encoder_lr: 1e-5, unfrozen: {attention: [0, 3], bias: null}}
 search: {trials: 3, space: {history: {low: 6, high: 6}}}
+activations: {max_gb: 1.5, dtype: bfloat16}
 """,
     )
     for place in (tmp_path / "again.yaml", tmp_path / "below" / "again.yaml"):

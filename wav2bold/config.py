@@ -24,6 +24,7 @@ from wav2bold.options import Options, as_comment, read_yaml, short_digest, to_ya
 from wav2bold.places import Place, absolute, place
 
 ParameterType = Literal["conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"]
+StoredType = Literal["float32", "bfloat16", "float16"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
@@ -373,6 +374,17 @@ class Search(Options):
     """What varies."""
 
 
+class Activations(Options):
+    """The store of what the frozen part of the encoder gives, a folder in `results`."""
+
+    max_gb: Annotated[float, Field(gt=0)] | None = None
+    """Most that it may hold, gigabytes (10^9 bytes): what was used longest ago makes room, what is in use
+    stays. null: nine tenths of the room that it and the disk's free space have together."""
+    dtype: StoredType = "float32"
+    """Type of the stored numbers. The two short ones take half the disk: bfloat16 keeps 2 to 3 digits,
+    float16 3 to 4 but no number beyond 65,504, which it refuses."""
+
+
 class Simulation(Options):
     """The embedded dataset: what is recorded, and the truth behind it."""
 
@@ -439,6 +451,8 @@ class Study(Options):
     """The paper's configuration, the first trial; what a sweep doesn't vary is taken from here."""
     search: Search = Search()
     """How configurations are searched."""
+    activations: Activations = Activations()
+    """How frozen activations are stored."""
 
     @model_validator(mode="after")
     def _one_mask(self) -> Self:

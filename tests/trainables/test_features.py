@@ -1,5 +1,6 @@
 """What the head reads is the model's own output averaged over TRs, by whichever way it was computed."""
 
+import dataclasses
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listeners import RATE_HZ, InMemory, in_memory, save_small_wav2vec2, speech, volumes
+from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, Wav2Vec2Model
 
+from wav2bold.config import StoredType
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder, load_encoder
@@ -136,7 +139,8 @@ def test_a_story_is_convolved_once_for_all_histories_where_that_is_right(
 ) -> None:
     for history in (1, 2, 3):
         assert len(hearing(local, tmp_path, Boundary("conv"), history=history).frozen_pooled)
-    shapes = sorted(np.load(path, mmap_mode="r").shape for path in tmp_path.rglob("*.npy"))
+    stored = [load_file(path)["activations"] for path in tmp_path.rglob("*.safetensors")]
+    shapes = [tuple(array.shape) for array in stored]
     frames = local.frames(round(SECONDS * RATE_HZ))
     assert shapes.count((frames, 12)) == len(SOUNDS)
     assert len(shapes) == len(SOUNDS) * (1 + 3)  # and the pooled features of each history
@@ -153,6 +157,47 @@ def test_what_one_subject_heard_is_read_by_another(
     two = hearing(local, tmp_path, Boundary("layer", 1))
     np.testing.assert_array_equal(two.frozen_pooled, one.frozen_pooled)
     np.testing.assert_array_equal(two.below(np.arange(3)), one.below(np.arange(3)))
+
+
+def test_where_only_the_convolutions_are_frozen_they_are_computed_once(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether as windows or as whole stories; each layer above is computed each time."""
+    one = hearing(encoder, tmp_path, Boundary("conv"))
+    below = one.below(np.arange(len(one.windows)))
+    monkeypatch.setattr("wav2bold.trainables.features.convolved", None)
+    two = hearing(encoder, tmp_path, Boundary("conv"))
+    assert torch.equal(two.below(np.arange(len(two.windows))), below)
+    np.testing.assert_allclose(
+        two.all_pooled(encoder.model), transformers_own(encoder, two.windows), atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("boundary", BOUNDARIES[1:-1], ids=str)
+def test_half_precision_rounds_what_is_stored_and_computes_with_float32(
+    encoder: Encoder, boundary: Boundary, dtype: StoredType, tmp_path: Path
+) -> None:
+    exact, half = (
+        dataclasses.replace(
+            hearing(encoder, tmp_path / "store", boundary),
+            store=ActivationStore(tmp_path / "store", dtype=kind),
+        )
+        for kind in ("float32", dtype)
+    )
+    rows = np.arange(len(exact.windows))
+    rounding = torch.finfo(getattr(torch, dtype)).eps
+    below = half.below(rows)
+    assert below.dtype == torch.float32
+    assert torch.equal(below, below.to(getattr(torch, dtype)).float())
+    scale = exact.below(rows).abs().max()
+    assert 0 < (below - exact.below(rows)).abs().max() < 4 * rounding * scale
+    # pooled features belong to what stage 2 will read, and are not rounded themselves
+    with torch.no_grad():
+        pooled = half.pooled(encoder.model, below).numpy()
+    np.testing.assert_allclose(half.frozen_pooled, pooled, atol=1e-5)
+    assert half.frozen_pooled.dtype == np.float32
+    assert not np.array_equal(half.frozen_pooled, exact.frozen_pooled)
 
 
 def test_subjects_with_other_volumes_never_read_each_others_rows(local: Encoder, tmp_path: Path) -> None:

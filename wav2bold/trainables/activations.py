@@ -3,13 +3,19 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from wav2bold.config import StoredType
+from wav2bold.trainables.checked_arrays import TYPES, Layout, map_open, mapped, write
+from wav2bold.trainables.room import Room, refusals
 
 Rows = Iterator[NDArray[np.float32]]
 
@@ -17,51 +23,59 @@ Rows = Iterator[NDArray[np.float32]]
 class ActivationStore:
     """Arrays by content address, written once, memory-mapped by everyone.
 
-    Trials and processes that ask for the same array at the same moment wait for the first to
-    write it. A file appears whole or not at all; one that can't be read is made again.
+    Trials and processes, on all nodes that share the folder's disk, who ask for the same array at the same
+    moment wait for the first to write it. A file appears whole or not at all. Every block of it is checked
+    when a store first opens it, and one that is damaged is made again.
+    max_gb, dtype: as `config.Activations` has them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_gb: float | None = None, dtype: StoredType = "float32") -> None:
         self.folder = folder
+        self.dtype = dtype
+        self._room = Room(folder, max_gb)
+        self._checked: dict[Path, int] = {}  # the inode of what was sound
 
     def array(
         self, address: dict[str, Any], shape: tuple[int, ...], compute: Callable[[], Rows]
     ) -> NDArray[np.float32]:
-        """The array at `address`, of `shape`, read-only and mapped; `compute` is called if it isn't there.
+        """The array at `address`, of `shape`, mapped and read-only, exactly as `compute` gave it.
 
-        address: JSON-like; whatever changes the array must be in it.  compute: gives the array in
-        pieces along its first axis, so that it never has to fit in memory.
+        address: JSON-like; whatever changes the array must be in it.  compute: called if the array isn't
+        there; gives it in pieces along its first axis, so that it never has to fit in memory.
+        Raises StorageError if the disk refuses it.
         """
-        key = hashlib.blake2b(json.dumps(address, sort_keys=True).encode(), digest_size=16).hexdigest()
-        path = self.folder / key[:2] / f"{key}.npy"
-        found = _mapped(path, shape)
-        if found is not None:
-            return found
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
-            found = _mapped(path, shape)
-            if found is not None:
-                return found
-            partial = path.with_name(f".{key}.{os.getpid()}.partial")
-            try:
-                written = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-                row = 0
-                for piece in compute():
-                    written[row : row + len(piece)] = piece
-                    row += len(piece)
-                assert row == shape[0], f"{row} rows computed for {address}, {shape[0]} expected"
-                written.flush()
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
-        mapped = _mapped(path, shape)
-        assert mapped is not None, f"{path} vanished while it was opened"
-        return mapped
+        return self._mapped(address, shape, "float32", compute)
 
+    def tensor(self, address: dict[str, Any], shape: tuple[int, ...], compute: Callable[[], Rows]) -> Tensor:
+        """The same in the store's own type, as a tensor on the mapped memory: nothing may write into it.
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32] | None:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError, OSError):
-        return None  # absent or damaged: either way it has to be computed
-    return array if array.shape == shape and array.dtype == np.float32 else None
+        Raises StudyError if a finite number is infinite in that type.
+        """
+        array = self._mapped(address, shape, self.dtype, compute)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+            return torch.from_numpy(array).view(TYPES[self.dtype])
+
+    def _mapped(
+        self, address: dict[str, Any], shape: tuple[int, ...], dtype: StoredType, compute: Callable[[], Rows]
+    ) -> NDArray[Any]:
+        layout = Layout(json.dumps(address | {"dtype": dtype}, sort_keys=True), shape, dtype)
+        path = self._room.path(hashlib.blake2b(layout.address.encode(), digest_size=16).hexdigest())
+        found = self._found(path, layout)
+        if found is None:
+            with self._room.turn(path):
+                found = self._found(path, layout)
+                if found is None:
+                    found = self._made(path, layout, compute)
+        return found
+
+    def _found(self, path: Path, layout: Layout) -> NDArray[Any] | None:
+        with refusals(self.folder):
+            return mapped(path, layout, self._checked)
+
+    def _made(self, path: Path, layout: Layout, compute: Callable[[], Rows]) -> NDArray[Any]:
+        with self._room.partial(path, layout.file_bytes) as (file, partial):
+            write(file, layout, compute(), self.folder)
+            self._room.publish(file, partial, path)
+            self._checked[path] = os.fstat(file.fileno()).st_ino
+            return map_open(file, layout)

@@ -3,7 +3,7 @@
 # B windows, S samples, F frames, C convolution channels, D hidden features, n TRs of history
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,18 +71,14 @@ class Hearing:
     def below(self, rows: NDArray[np.int64]) -> Tensor:
         """What enters the suffix for these windows: (B, S) audio, (B, F, C) or (B, F, D)."""
         if self._resident is not None:
-            return self._resident[torch.from_numpy(rows).to(self.encoder.device)]
+            return self._resident[torch.from_numpy(rows).to(self.encoder.device)].float()
         if self.boundary.at == "audio":
             return self._audio(rows)
         if self.boundary.at == "conv" and self._slides:
             return self._convolved(rows)
-        return self._tensor(
-            np.stack(
-                [
-                    self._stored[story][row - self._first_row[story]]
-                    for row, story in zip(rows, self.windows.story[rows], strict=True)
-                ]
-            )
+        return self._gathered(
+            self._stored[story][row - self._first_row[story]]
+            for row, story in zip(rows, self.windows.story[rows], strict=True)
         )
 
     def pooled(self, model: SpeechModel, below: Tensor) -> Tensor:
@@ -112,12 +108,14 @@ class Hearing:
                     for batch in _batches(rows, WINDOWS_AT_ONCE):
                         yield self._pool(self._frozen_output(batch)).cpu().numpy()
 
-            address = self._address(story) | {"of": "pooled"}
+            address = self._address(story) | {"of": "pooled", "history": self.history}
+            if self.store.dtype != "float32":  # then they depend on what was rounded on the way
+                address["from"] = f"{self.boundary} as {self.store.dtype}"
             pieces.append(self.store.array(address, (len(rows), width), compute))
         return np.concatenate(pieces)
 
     @cached_property
-    def _stored(self) -> dict[str, NDArray[np.float32]]:
+    def _stored(self) -> dict[str, Tensor]:
         """The boundary's output for every window, by story: (windows, F, C or D) each."""
         config = self.encoder.model.config
         width = config.conv_dim[-1] if self.boundary.at == "conv" else config.hidden_size
@@ -131,7 +129,7 @@ class Hearing:
                         yield prefix(self.encoder, self.boundary, self._convolved(batch)).cpu().numpy()
 
             address = self._address(story) | {"of": str(self.boundary)}
-            stored[story] = self.store.array(address, (len(rows), self.frames, width), compute)
+            stored[story] = self.store.tensor(address, (len(rows), self.frames, width), compute)
         return stored
 
     @cached_property
@@ -147,7 +145,7 @@ class Hearing:
         free, _ = torch.cuda.mem_get_info(device)
         if sum(one.nbytes for one in stored) > RESIDENT_SHARE * free:
             return None
-        return torch.cat([self._tensor(np.array(one)) for one in stored])
+        return torch.cat([one.to(device) for one in stored])
 
     @cached_property
     def _slides(self) -> bool:
@@ -156,7 +154,7 @@ class Hearing:
         return self.encoder.convolution_is_local and not (start % self.encoder.stride).any()
 
     @cached_property
-    def _story_frames(self) -> dict[str, NDArray[np.float32]]:
+    def _story_frames(self) -> dict[str, Tensor]:
         """The convolutions' output for whole stories: (frames, C) each."""
         encoder = self.encoder
 
@@ -181,12 +179,16 @@ class Hearing:
                 "of": "conv of the whole story",
             }
             shape = (frames, encoder.model.config.conv_dim[-1])
-            stored[story] = self.store.array(address, shape, compute)
+            stored[story] = self.store.tensor(address, shape, compute)
         return stored
 
     def _tensor(self, array: NDArray[np.float32]) -> Tensor:
         """The array where the encoder is."""
         return torch.from_numpy(array).to(self.encoder.device)
+
+    def _gathered(self, stored: Iterable[Tensor]) -> Tensor:
+        """Windows of the store (B, ...), as float32 where the encoder is."""
+        return torch.stack(list(stored)).to(self.encoder.device).float()
 
     def _pool(self, hidden_BFD: Tensor) -> Tensor:
         """Frames averaged to TRs, (B, n * D)."""
@@ -220,13 +222,9 @@ class Hearing:
         if not self._slides:
             return convolved(self.encoder.model, heard(self.encoder, self._audio(rows)))
         first = (self.windows.stop[rows] - self.samples) // self.encoder.stride
-        return self._tensor(
-            np.stack(
-                [
-                    self._story_frames[story][frame : frame + self.frames]
-                    for story, frame in zip(self.windows.story[rows], first, strict=True)
-                ]
-            )
+        return self._gathered(
+            self._story_frames[story][frame : frame + self.frames]
+            for story, frame in zip(self.windows.story[rows], first, strict=True)
         )
 
     @cached_property

@@ -102,7 +102,7 @@ class WarmTrial(tune.Trainable):
             material = Material(
                 encoder=self._encoder,
                 shards=self._shards,
-                store=activation_store(self._study),
+                store=self._store,
                 train=windows(self._shards, subjects, stories.train, longest),
                 validation=windows(self._shards, subjects, stories.validation, longest),
             )
@@ -112,6 +112,10 @@ class WarmTrial(tune.Trainable):
     @cached_property
     def _encoder(self) -> Encoder:
         return load_encoder(self._study.encoder, device_for(self._study))
+
+    @cached_property
+    def _store(self) -> ActivationStore:
+        return activation_store(self._study)
 
     @cached_property
     def _shards(self) -> Shards:
@@ -130,4 +134,5 @@ def device_for(study: Study) -> str:
 
 def activation_store(study: Study) -> ActivationStore:
     """Where the study's frozen activations are kept."""
-    return ActivationStore(study.results / "activations")
+    options = study.activations
+    return ActivationStore(study.results / "activations", options.max_gb, options.dtype)
