@@ -43,9 +43,15 @@ SEEDS = (0, 1, 2)
 TR_S, HISTORY, SECONDS = 1.5, 6, 300.0
 PEOPLE, TARGETS, SIGNAL = 3, 280, 0.6
 STORIES = 5
-BRAINSPACE = "brainspace==0.3.0"
+BRAINSPACE, VOLUMES_AT_REST = "brainspace==0.3.0", 600
 PLAIN: dict[str, Any] = {"encoder_lr": 3e-3, "noise": "white"}
-OURS: dict[str, Any] = {"encoder_lr": 0.03, "optimiser": "muon"}
+OURS: dict[str, Any] = {
+    "optimiser": "muon",
+    "encoder_lr": 0.02,
+    "head_lr": 1e-3,
+    "epochs": 8,
+    "input_noise": 0.3,
+}
 
 
 @dataclass(frozen=True)
@@ -199,8 +205,6 @@ def resting_correlation(folder: Path) -> NDArray[np.float64]:
     rest = resting_noise(path, VOLUMES_AT_REST, TARGETS, seed=0)
     return 0.99 * np.corrcoef(rest.T) + 0.01 * np.eye(TARGETS)
 
-
-VOLUMES_AT_REST = 600
 
 if __name__ == "__main__":
     main()

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from wav2bold.config import PARAMETER_TYPES, Configuration, Lora, Study
 from wav2bold.errors import StudyError
@@ -273,13 +274,21 @@ def test_a_configuration_comes_back_from_its_yaml(configuration: Configuration) 
     assert again.digest == configuration.digest
 
 
+def test_adam_in_stage_1_is_refused_where_noise_is_modelled() -> None:
+    with pytest.raises(ValidationError, match="stage1: adam knows no model of noise; set noise: white"):
+        Configuration(stage1="adam")
+
+
 def test_a_digest_changes_with_every_option() -> None:
     others = [
         Configuration(history=7),
         Configuration(unfrozen={}),
         Configuration(unfrozen={"attention": (0, 1)}),
         Configuration(head_l2=2.0),
-        Configuration(stage1="adam"),
+        Configuration(noise="white"),
+        Configuration(stage1="adam", noise="white"),
+        Configuration(optimiser="muon"),
+        Configuration(loss="corr"),
         Configuration(encoder_lr=1e-5),
         Configuration(batch=9),
         Configuration(lora=Lora()),

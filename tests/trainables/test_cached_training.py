@@ -16,7 +16,8 @@ from transformers import AutoFeatureExtractor, Wav2Vec2Model
 from wav2bold.config import Configuration, LayerRange, ParameterType
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.trainables.activations import ActivationStore
-from wav2bold.trainables.encoder import Encoder, boundary_of, load_encoder, unfrozen_names
+from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.parameter_types import boundary_of, unfrozen_names
 from wav2bold.trainables.refine import Material, refine
 from wav2bold.trainables.ridge import Head, fit_head
 
@@ -87,6 +88,7 @@ def options(unfrozen: Unfrozen) -> Configuration:
         batch=BATCH,
         warmup_steps=WARMUP,
         weight_decay=0.01,
+        noise="white",
     )
 
 

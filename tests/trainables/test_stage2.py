@@ -212,3 +212,11 @@ def test_where_noise_is_modelled_both_scores_are_told(encoder: Encoder, tmp_path
         assert report.white_score == pytest.approx(report.score)
     for report in told(noise="ar"):
         assert report.white_score != pytest.approx(report.score, abs=1e-4)
+
+
+def test_a_head_that_adam_fits_is_near_to_that_of_ridge(encoder: Encoder, tmp_path: Path) -> None:
+    some = material(encoder, tmp_path)
+    ridge, adam = (run(some, configuration({}, stage1=way, head_l2=100.0)) for way in ("ridge", "adam"))
+    assert adam[1].head.weight.tobytes() != ridge[1].head.weight.tobytes()
+    np.testing.assert_array_equal(adam[1].head.alpha, ridge[1].head.alpha)
+    np.testing.assert_allclose(adam[0][0].scores, ridge[0][0].scores, atol=5e-3)

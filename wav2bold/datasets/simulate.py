@@ -263,6 +263,8 @@ def _suggested_study(truth: Truth) -> Study:
         subjects=truth.subjects,
         seed=truth.options["seed"],
         # measured by benchmarks/recovery.py: AdamW at 3e-3 recovers half as much
-        configuration=Configuration(optimiser="muon", encoder_lr=0.025, head_lr=1e-3),
+        configuration=Configuration(
+            optimiser="muon", encoder_lr=0.02, head_lr=1e-3, epochs=8, input_noise=0.3
+        ),
         search=Search(space=Space(encoder_lr=LogRange(low=0.01, high=0.04))),
     )
