@@ -284,8 +284,8 @@ class Activations(Options):
     """Most that it may hold, gigabytes (10^9 bytes): what was used longest ago makes room, what is in use
     stays. null: nine tenths of the room that it and the disk's free space have together."""
     dtype: StoredType = "float32"
-    """Type of the stored numbers. The two short ones take half the disk: bfloat16 keeps 2 to 3 digits, float16
-    3 to 4 but no number beyond 65,504, which it refuses."""
+    """Type of the stored numbers. The two short ones take half the disk: bfloat16 keeps 2 to 3 digits,
+    float16 3 to 4 but no number beyond 65,504, which it refuses."""
 
 
 class Simulation(Options):
