@@ -128,7 +128,7 @@ def solve(x: NDArray[np.float64], folds: Sequence[Fold], alphas: tuple[float, ..
     if whole:
         gram = x @ x.T
         # the constant, which the centred features leave to itself, becomes the largest direction
-        size, left = _eigh(gram + (np.trace(gram) + 1) / rows)
+        size, left = _eigh(gram + (2 * np.trace(gram) + 1) / rows)
         left[:, -1] = rows**-0.5
         size = np.append(np.maximum(size[:-1], 0), np.inf)
         right = x.T @ left
@@ -179,6 +179,6 @@ def _eigh(gram: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.fl
     try:
         size, vectors = np.linalg.eigh(gram)
     except np.linalg.LinAlgError:
-        # divide and conquer fails on some matrices where QR steps, thrice as slow, do not
+        # divide and conquer fails on some matrices where slower QR steps do not
         size, vectors = scipy.linalg.eigh(gram, driver="ev")
     return size, vectors

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wav2bold.trainables.leave_out import Float, Fold, Solved, folds_of, solve
@@ -128,9 +129,9 @@ class Decomposition:
                 values = values[:, varies]
             solved = self._of(rows)
             best = np.array(self.alphas)[_scores(solved, values).argmax(0)] * head_l2
-            code = solved.left.T.astype(np.float32) @ values
+            code = _product(solved.left.T.astype(np.float32), values)
             code /= np.add.outer(solved.size, best).astype(np.float32)
-            fitted = solved.right @ code
+            fitted = _product(solved.right, code)
             weight[:, columns], alpha[columns] = fitted, best
             bias[columns] -= solved.centre.astype(np.float32) @ fitted
         return Head(self.mean, self.sd, weight, bias, alpha)
@@ -154,7 +155,7 @@ class Decomposition:
                 for row, matrix in enumerate(solved.matrices(number)):
                     columns = np.flatnonzero(chosen[batch] == row)
                     if len(columns):
-                        held[:, columns] -= matrix @ taken[:, columns]
+                        held[:, columns] -= _product(matrix, np.ascontiguousarray(taken[:, columns]))
                 held -= held.mean(0, dtype=np.float64)
                 held[:, alpha[batch] == 0] = 0
                 found[np.ix_(rows[fold.held], batch)] = held
@@ -207,7 +208,7 @@ def _scores(solved: Solved, values: NDArray[np.float32]) -> NDArray[np.float64]:
         spread = np.sqrt((held**2).sum(0))
         compared = (spread > 0) & train.any(0)
         for row, matrix in enumerate(solved.matrices(number)):
-            predicted = matrix @ taken
+            predicted = _product(matrix, taken)
             size = np.sqrt(np.einsum("ij,ij->j", predicted, predicted, dtype=np.float64))
             product = np.einsum("ij,ij->j", predicted, held)
             r = np.divide(product, size * spread, out=np.zeros_like(size), where=compared & (size > 0))
@@ -231,4 +232,21 @@ def _taken(
 
 def _code(solved: Solved, values: NDArray[np.float32]) -> Float | None:
     """The product of left and values (N, V) in primal form: (K, V)."""
-    return None if solved.whole else np.asarray(solved.left.T.astype(solved.dtype) @ values)
+    return None if solved.whole else _product(solved.left.T.astype(solved.dtype), values)
+
+
+def _product(left: Float, right: Float) -> Float:
+    """Matrix product; in float32 by oneDNN where torch has it.
+
+    On AMD oneDNN takes AVX-512, where numpy's OpenBLAS and torch's MKL take AVX2: 225 against 125 GFLOPS
+    on a core of EPYC's fifth generation.
+    """
+    single = left.dtype == right.dtype == np.float32
+    if not (single and torch.backends.mkldnn.is_available()):
+        return left @ right
+    product = np.empty((len(left), right.shape[1]), np.float32)
+    packed = torch.from_numpy(left).to_mkldnn()
+    for first in range(0, right.shape[1], 2048):  # oneDNN makes a copy of what it takes
+        columns = torch.from_numpy(right[:, first : first + 2048]).T
+        product[:, first : first + 2048] = torch.nn.functional.linear(packed, columns).to_dense()
+    return product
