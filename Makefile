@@ -5,11 +5,12 @@
 # make clean   remove what these made
 #
 # Needs GNU make and Python 3.11 or later; all else goes into ./.venv. PYTHON=python3.12 uses another one,
-# PYTEST='-k config' hands options to pytest.
+# PYTEST='-k config' hands options to pytest; AT_ONCE=1 runs tests one after the other.
 
 PYTHON ?= python3
 # Relative on purpose: a clone in a folder whose name has spaces works too.
 BIN := .venv/bin
+AT_ONCE ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -22,8 +23,10 @@ help:
 demo: .venv/installed-demo
 	$(BIN)/wav2bold demo --out demo
 
+# What asks how long something takes runs by itself. pytest ends with 5 where no test was chosen.
 test: .venv/installed-test
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -m 'not alone' -n $(AT_ONCE) --dist loadfile $(PYTEST) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m alone $(PYTEST) || [ $$? = 5 ]
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
