@@ -5,20 +5,32 @@
 stage1_20_subjects_speedup: stage 1 of 20 subjects who heard the same stories, over a fit of himalaya's
 RidgeCV for each of them: the same folds, penalties and score, its default solver (svd), features in float32
 as a lab has them, all cores on both sides. Penalties chosen and predictions must be the same, or it fails.
+
+stage2_*_speedup: a step of stage 2 from the second epoch on, of wav2vec2-base's shape and 8 windows of 9 s,
+over the loop that published code runs: every window through the whole encoder at every step. top2: attention
+and feed-forward of the upper two layers unfrozen; all_layers: of all.
+joint_8_subjects_cost: a step for eight subjects together, of 1,000 targets each, over a step for one of them;
+the upper two layers unfrozen. The plain loop takes a pass for each.
 """
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+import torch
 from _figures import show
+from _steps import HISTORY, KINDS, Size, made, our_step, plain_step, timed
 from himalaya.ridge import RidgeCV
 from himalaya.scoring import correlation_score
 from numpy.typing import NDArray
 from sklearn.model_selection import PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 
+from wav2bold.config import Configuration
 from wav2bold.trainables.ridge import Head, decompose
 
 SUBJECTS, VOLUMES, FEATURES, TARGETS, STORIES = 20, 3000, 4608, 2000, 5
@@ -28,12 +40,18 @@ PEERS = 2
 """Subjects whom himalaya fits; the others would take it as long."""
 REPEATS = 3
 """Fewer than five: one takes four to eight minutes."""
+BASE, STEP_REPEATS = Size(12, 768, 512, 8, 1, 48.0, 1000), 5
 
 Array = NDArray[np.float32]
 
 
 def main() -> None:
-    figures: dict[str, Callable[[], None]] = {"stage1_20_subjects_speedup": stage1_20_subjects}
+    figures: dict[str, Callable[[], None]] = {
+        "stage1_20_subjects_speedup": stage1_20_subjects,
+        "stage2_top2_speedup": partial(stage2, "stage2_top2_speedup", (10, 11)),
+        "stage2_all_layers_speedup": partial(stage2, "stage2_all_layers_speedup", (0, 11)),
+        "joint_8_subjects_cost": joint_8_subjects,
+    }
     wanted = sys.argv[1:] or list(figures)
     if unknown := [name for name in wanted if name not in figures]:
         sys.exit(f"no figure {unknown[0]}; known here: {', '.join(figures)}")
@@ -52,6 +70,40 @@ def stage1_20_subjects() -> None:
         ]
         speedups.append(np.mean(theirs) * SUBJECTS / ours)
     show("stage1_20_subjects_speedup", speedups, "x")
+
+
+def stage2(figure: str, layers: tuple[int, int]) -> None:
+    cpu = torch.device("cpu")
+    encoder, shards = made(BASE, cpu)
+    options = configuration(layers)
+    with tempfile.TemporaryDirectory() as folder:
+        ours, _ = our_step(Path(folder), encoder, shards, options)
+        plain = plain_step(encoder, shards, options)
+        ours()
+        plain()
+        speedups = []
+        for _ in range(STEP_REPEATS):
+            mine, peers = timed(ours, cpu), timed(plain, cpu)
+            print(f"  {figure}: {mine:.2f} s, plain loop {peers:.2f} s", file=sys.stderr)
+            speedups.append(peers / mine)
+    show(figure, speedups, "x")
+
+
+def joint_8_subjects() -> None:
+    cpu = torch.device("cpu")
+    options = configuration((10, 11))
+    with tempfile.TemporaryDirectory() as folder:
+        together, alone = (our_step(Path(folder), *made(BASE, cpu, people), options)[0] for people in (8, 1))
+        together()
+        alone()
+        costs = [timed(together, cpu) / timed(alone, cpu) for _ in range(STEP_REPEATS)]
+    show("joint_8_subjects_cost", costs, "x")
+
+
+def configuration(layers: tuple[int, int]) -> Configuration:
+    return Configuration(
+        history=HISTORY, unfrozen=dict.fromkeys(KINDS, layers), batch=BASE.batch, epochs=1000
+    )
 
 
 def heard() -> tuple[Array, Array]:
