@@ -1,7 +1,7 @@
 """Run every benchmark of this folder, one after the other, and write RESULTS.md beside them.
 
 A benchmark prints one JSON line per figure on standard output; the rest goes to standard error.
-`python benchmarks/run.py stage2` runs those whose name holds `stage2`, and writes nothing.
+`python benchmarks/run.py refine` runs those whose name holds `refine`, and renews their lines.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "transformers", "ray", "himalaya", "nilearn")
 
+COLUMNS = 7
 GPU_HEADING = "## On a GPU"
 """What follows in RESULTS.md was measured elsewhere, and stays."""
 
@@ -43,26 +44,40 @@ def machine() -> str:
     )
 
 
-def page(figures: Iterable[tuple[str, Figure]], failed: Iterable[str]) -> str:
-    """RESULTS.md."""
-    rows = [
-        f"| {name} | {figure['figure']} | {figure['value']:.4g} | {figure['unit']} | {figure.get('n', '')} "
-        f"| {figure.get('spread', '')} |"
-        for name, figure in figures
-    ]
+def row(benchmark: str, figure: Figure) -> str:
+    """A line of the table."""
+    return (
+        f"| {benchmark} | {figure['figure']} | {figure['value']:.4g} | {figure['unit']} "
+        f"| {figure.get('n', '')} | {figure.get('spread', '')} | {datetime.now(UTC):%Y-%m-%d} |"
+    )
+
+
+def page(rows: Iterable[str], failed: Iterable[str]) -> str:
+    """RESULTS.md down to what was measured elsewhere."""
     lines = [
         "# Measured",
         "",
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}.",
+        machine(),
         "Written by `make bench`. A ratio compares two things timed in turn in one run; its median is shown.",
         "",
-        "| benchmark | figure | value | unit | n | spread |",
-        "|---|---|---|---|---|---|",
+        "| benchmark | figure | value | unit | n | spread | date |",
+        "|---|---|---|---|---|---|---|",
         *rows,
         *(f"\n{name} failed." for name in failed),
         "",
     ]
     return "\n".join(lines)
+
+
+def kept(text: str, measured: Collection[str]) -> dict[str, list[str]]:
+    """Lines of an older table, by the benchmark, of those that were not measured now."""
+    lines = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") == COLUMNS + 1]
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        name = line.split("|")[1].strip()
+        if name not in {"benchmark", *measured}:
+            found.setdefault(name, []).append(line)
+    return found
 
 
 def main() -> int:
@@ -73,19 +88,20 @@ def main() -> int:
         for path in sorted(HERE.glob("*.py"))
         if path != Path(__file__) and not path.name.startswith("_") and wanted in path.stem
     ]
-    figures: list[tuple[str, Figure]] = []
+    rows: dict[str, list[str]] = {}
     failed: list[str] = []
     for script in scripts:
         found = measure(script)
         if found is None:
             failed.append(script.stem)
-        else:
-            figures += [(script.stem, figure) for figure in found]
-            print(*(json.dumps(figure) for figure in found), sep="\n", flush=True)
-    if not wanted:
-        results = HERE / "RESULTS.md"
-        _, heading, elsewhere = results.read_text(encoding="utf-8").partition(GPU_HEADING)
-        results.write_text(page(figures, failed) + f"\n{heading}{elsewhere}", encoding="utf-8")
+            continue
+        rows[script.stem] = [row(script.stem, figure) for figure in found]
+        print(*(json.dumps(figure) for figure in found), sep="\n", flush=True)
+    results = HERE / "RESULTS.md"
+    before, heading, elsewhere = results.read_text(encoding="utf-8").partition(GPU_HEADING)
+    rows |= kept(before, rows)
+    table = [line for name in sorted(rows) for line in rows[name]]
+    results.write_text(f"{page(table, failed)}\n{heading}{elsewhere}", encoding="utf-8")
     return 1 if failed else 0
 
 
