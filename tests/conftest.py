@@ -5,12 +5,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 
 def pytest_configure() -> None:
-    """Let tests import the helpers beside this file (`recordings`, `real_data`)."""
+    """Let tests import the helpers beside this file (`recordings`, `real_data`), and take the time they need."""
     sys.path.insert(0, str(Path(__file__).parent))
+    hypothesis.settings.register_profile("unhurried", deadline=None)
+    hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

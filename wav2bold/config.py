@@ -341,8 +341,10 @@ class Space(Options):
     """Parameter types that may be unfrozen, each on its own; never those that configuration.lora adapts."""
     head_l2: LogRange = LogRange(low=0.3, high=3.0)
     """Penalty on the head, as a multiple of the cross-validated one."""
-    encoder_lr: LogRange = LogRange(low=1e-5, high=1e-3)
-    """Learning rate of the encoder."""
+    encoder_lr: LogRange | None = None
+    """Learning rate of the encoder; null: 1e-5 to 1e-3, and 0.005 to 0.05 for optimiser: muon."""
+    head_lr: LogRange = LogRange(low=3e-5, high=3e-3)
+    """Learning rate of the head."""
 
     @model_validator(mode="after")
     def _history_bounds(self) -> Self:
@@ -453,6 +455,14 @@ class Study(Options):
     """How configurations are searched."""
     activations: Activations = Activations()
     """How frozen activations are stored."""
+
+    @property
+    def encoder_rates(self) -> LogRange:
+        """The encoder's learning rates that a sweep may try, for the optimiser that it has."""
+        if self.search.space.encoder_lr is not None:
+            return self.search.space.encoder_lr
+        muon = self.configuration.optimiser == "muon"
+        return LogRange(low=0.005, high=0.05) if muon else LogRange(low=1e-5, high=1e-3)
 
     @model_validator(mode="after")
     def _one_mask(self) -> Self:

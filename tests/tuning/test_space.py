@@ -62,7 +62,8 @@ def test_the_enqueued_point_lies_in_the_space_so_that_the_sampler_takes_it() -> 
     ((_, trial),) = proposed(of, 4, 0, 1)
     assert trial.params["history"] == of.search.space.history.high
     assert trial.params["head_l2"] == of.search.space.head_l2.high
-    assert trial.params["encoder_lr"] == of.search.space.encoder_lr.high
+    assert trial.params["encoder_lr"] == of.encoder_rates.high
+    assert trial.params["head_lr"] == of.configuration.head_lr
     assert (trial.params["first_layer"], trial.params["layer_span"]) == (0, 4)
 
 
@@ -76,7 +77,8 @@ def test_every_proposal_lies_in_the_space_and_in_the_encoder(layers: int, seed: 
         assert space.head_l2.low <= chosen.head_l2 <= space.head_l2.high
         assert set(chosen.unfrozen) <= set(space.unfrozen)
         if chosen.unfrozen:
-            assert space.encoder_lr.low <= chosen.encoder_lr <= space.encoder_lr.high
+            assert of.encoder_rates.low <= chosen.encoder_lr <= of.encoder_rates.high
+            assert space.head_lr.low <= chosen.head_lr <= space.head_lr.high
         for kind, span in chosen.unfrozen.items():
             assert kind in LAYERED or span is None
             assert span is None or 0 <= span[0] <= span[1] < layers
@@ -84,14 +86,23 @@ def test_every_proposal_lies_in_the_space_and_in_the_encoder(layers: int, seed: 
 
 
 def test_what_a_branch_lacks_is_not_asked_for() -> None:
-    """No encoder rate where nothing is unfrozen, no layers where nothing unfrozen has any."""
+    """No rates where nothing is unfrozen, no layers where nothing unfrozen has any."""
     found = proposed(study(unfrozen=("conv", "attention")), 12, 0, 80)[1:]
     heads = [trial.params for chosen, trial in found if not chosen.unfrozen]
     convolutions = [trial.params for chosen, trial in found if set(chosen.unfrozen) == {"conv"}]
     assert heads
     assert convolutions
-    assert all("encoder_lr" not in params and "first_layer" not in params for params in heads)
-    assert all("encoder_lr" in params and "first_layer" not in params for params in convolutions)
+    assert all(not {"encoder_lr", "head_lr", "first_layer"} & params.keys() for params in heads)
+    assert all({"encoder_lr", "head_lr"} <= params.keys() for params in convolutions)
+    assert all("first_layer" not in params for params in convolutions)
+
+
+def test_rates_are_those_of_the_optimiser_unless_the_study_says_others() -> None:
+    assert study().encoder_rates == LogRange(low=1e-5, high=1e-3)
+    muon = Configuration(optimiser="muon", encoder_lr=0.02)
+    assert study(muon).encoder_rates == LogRange(low=0.005, high=0.05)
+    own = LogRange(low=0.1, high=0.2)
+    assert study(muon, encoder_lr=own).encoder_rates == own
 
 
 def test_what_is_adapted_is_never_unfrozen_as_well() -> None:

@@ -266,5 +266,7 @@ def _suggested_study(truth: Truth) -> Study:
         configuration=Configuration(
             optimiser="muon", encoder_lr=0.02, head_lr=1e-3, epochs=8, input_noise=0.3
         ),
-        search=Search(space=Space(encoder_lr=LogRange(low=0.01, high=0.04))),
+        search=Search(
+            space=Space(encoder_lr=LogRange(low=0.01, high=0.04), head_lr=LogRange(low=3e-4, high=3e-3))
+        ),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import optuna
 
-from wav2bold.config import Configuration, LayerRange, ParameterType, Study
+from wav2bold.config import Configuration, LayerRange, LogRange, ParameterType, Study
 
 LAYERED = ("attention", "feed_forward", "layer_norm", "bias")
 """Parameter types that have a transformer layer."""
@@ -15,7 +15,7 @@ LAYERED = ("attention", "feed_forward", "layer_norm", "bias")
 class Proposals:
     """Asks Optuna for the parameters of one configuration; gives the task of a `WarmTrial`.
 
-    Conditional where it must be: no layer range where nothing is unfrozen, no encoder learning rate
+    Conditional where it must be: no layer range where nothing is unfrozen, no learning rates
     where nothing is adapted either. What the space doesn't vary is the study's own, adapters too. A
     class, not a closure, since Ray Tune saves its searcher with pickle.
     layers: transformer layers of the encoder.  subjects: whom every trial refines jointly.
@@ -43,9 +43,10 @@ class Proposals:
         space, own = self.study.search.space, self.study.configuration
         return {
             "history": min(max(own.history, space.history.low), space.history.high),
-            "head_l2": min(max(own.head_l2, space.head_l2.low), space.head_l2.high),
+            "head_l2": _within(space.head_l2, own.head_l2),
             **{f"unfreeze_{kind}": kind in own.unfrozen for kind in self._kinds},
-            "encoder_lr": min(max(own.encoder_lr, space.encoder_lr.low), space.encoder_lr.high),
+            "encoder_lr": _within(self.study.encoder_rates, own.encoder_lr),
+            "head_lr": _within(space.head_lr, own.head_lr),
             "first_layer": 0,
             "layer_span": self.layers,
         }
@@ -65,12 +66,16 @@ class Proposals:
         kinds = [kind for kind in self._kinds if trial.suggest_categorical(f"unfreeze_{kind}", [True, False])]
         unfrozen: dict[ParameterType, LayerRange | None] = dict.fromkeys(kinds)
         if kinds or self.study.configuration.lora is not None:
-            values["encoder_lr"] = trial.suggest_float(
-                "encoder_lr", space.encoder_lr.low, space.encoder_lr.high, log=True
-            )
+            for name, rates in (("encoder_lr", self.study.encoder_rates), ("head_lr", space.head_lr)):
+                values[name] = trial.suggest_float(name, rates.low, rates.high, log=True)
         if any(kind in LAYERED for kind in kinds):
             first = trial.suggest_int("first_layer", 0, self.layers - 1)
             last = min(first + trial.suggest_int("layer_span", 1, self.layers), self.layers) - 1
             if (first, last) != (0, self.layers - 1):
                 unfrozen = {kind: (first, last) if kind in LAYERED else None for kind in kinds}
         return Configuration.model_validate(values | {"unfrozen": unfrozen})
+
+
+def _within(some: LogRange, value: float) -> float:
+    """The value, or the end of the range that is nearest to it."""
+    return min(max(value, some.low), some.high)
