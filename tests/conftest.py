@@ -10,7 +10,7 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Let tests import the helpers beside this file (`recordings`, `real_data`), and take the time they need."""
+    """Let tests import the helpers beside this file (`recordings`, ...) and take the time they need."""
     sys.path.insert(0, str(Path(__file__).parent))
     hypothesis.settings.register_profile("unhurried", deadline=None)
     hypothesis.settings.load_profile("unhurried")
