@@ -226,6 +226,11 @@ class Configuration(Options):
     """Penalty on the squared distance from the pretrained weights."""
     input_noise: Annotated[float, Field(ge=0)] = 0.0
     """Noise on what enters the trained part, as a multiple of each feature's own spread."""
+    context: Literal["window", "stretch"] = "window"
+    """What the encoder hears for a volume: window, its own history by itself (the paper); or stretch, one
+    pass over `stretch_s` for all volumes in it, each of which sees only what came before: much faster."""
+    stretch_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds of a stretch; at least a history is taken."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
     """Windows that go through the encoder at once, fewer than `batch` to save memory; null for all."""
     patience: Annotated[int, Field(ge=1)] | None = None

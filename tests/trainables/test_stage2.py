@@ -74,7 +74,7 @@ def test_where_memory_runs_out_fewer_windows_go_at_once_and_steps_stay_what_they
     wanted = [whole.epoch(1), whole.epoch(2)]
     plain = Hearing.pooled
 
-    def small_memory(self: Hearing, model: object, below: torch.Tensor) -> torch.Tensor:
+    def small_memory(self: Hearing, model: object, below: torch.Tensor, *_: object) -> torch.Tensor:
         if len(below) > 5 and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return plain(self, model, below)
@@ -93,18 +93,17 @@ def test_where_memory_runs_out_fewer_windows_go_at_once_and_steps_stay_what_they
 def test_where_not_even_one_window_fits_it_fails_with_a_cure(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_memory(self: Hearing, model: object, below: torch.Tensor) -> torch.Tensor:
+    def no_memory(*_: object) -> torch.Tensor:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     one = training(material(encoder, tmp_path), configuration(ATTENTION))
-    monkeypatch.setattr(Hearing, "pooled", no_memory)
-    one._pooled = lambda model, below: no_memory(one._hearing, model, below)
+    monkeypatch.setattr(one, "_pooled", no_memory)
     with pytest.raises(UserError, match="out of memory with one window of 2 TRs; shorten history"):
         one.epoch(1)
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(encoder: Encoder, tmp_path: Path) -> None:
-    def wrong(model: object, below: torch.Tensor) -> torch.Tensor:
+    def wrong(*_: object) -> torch.Tensor:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     one = training(material(encoder, tmp_path), configuration(ATTENTION))

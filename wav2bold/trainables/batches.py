@@ -1,5 +1,7 @@
 """In which order stage 2 sees its windows."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,31 +11,12 @@ BLOCK = 8
 """Volumes in a block where noise is modelled: 12 s at a TR of 1.5 s, beyond which it hardly remembers."""
 
 
-def steps_of(story: NDArray[np.str_], batch: int, block: int, random: np.random.Generator) -> list[Step]:
-    """One epoch: every row once, in blocks that are shuffled.
+def blocks_of(story: NDArray[np.str_], block: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Every row once, in blocks of consecutive rows.
 
-    story: (N,) of each row; a story's rows lie together, in time.  batch: rows in a step, or as many whole
-    blocks as it holds, at least one.  block: consecutive rows that stay together. Where the first block of a
-    story ends is drawn anew each time, so that it and the last may be shorter.
+    story: (N,) of each row; a story's rows lie together, in time.  block: rows in a block. Where the first
+    one of a story ends is drawn anew each time, so that it and the last may be shorter.
     """
-    blocks = _blocks(story, min(block, batch), random)
-    order = random.permutation(len(blocks))
-    at_once = max(batch // block, 1)
-    return [
-        tuple(blocks[number] for number in order[first : first + at_once])
-        for first in range(0, len(order), at_once)
-    ]
-
-
-def steps_in_epoch(story: NDArray[np.str_], batch: int, block: int) -> int:
-    """The most steps that an epoch can have."""
-    _, volumes = np.unique(story, return_counts=True)
-    block = min(block, batch)
-    most = len(story) if block == 1 else int(sum(-(-count // block) + 1 for count in volumes))
-    return -(-most // max(batch // block, 1))
-
-
-def _blocks(story: NDArray[np.str_], block: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
     if block == 1:
         return list(np.arange(len(story))[:, None])
     found = []
@@ -42,3 +25,20 @@ def _blocks(story: NDArray[np.str_], block: int, random: np.random.Generator) ->
         cuts = np.arange(random.integers(1, block + 1), len(rows), block)
         found += np.split(rows, cuts)
     return found
+
+
+def most_blocks(story: NDArray[np.str_], block: int) -> int:
+    """How many `blocks_of` can give."""
+    if block == 1:
+        return len(story)
+    _, volumes = np.unique(story, return_counts=True)
+    return int(sum(-(-count // block) + 1 for count in volumes))
+
+
+def steps_of(blocks: Sequence[NDArray[np.int64]], at_once: int, random: np.random.Generator) -> list[Step]:
+    """One epoch: the blocks shuffled, so many at once."""
+    order = random.permutation(len(blocks))
+    return [
+        tuple(blocks[number] for number in order[first : first + at_once])
+        for first in range(0, len(order), at_once)
+    ]

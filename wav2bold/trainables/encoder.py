@@ -183,23 +183,26 @@ def heard(encoder: Encoder, audio_BS: Tensor) -> Tensor:
     return (audio_BS - mean) / torch.sqrt(variance + 1e-7)
 
 
-def prefix(encoder: Encoder, boundary: Boundary, features_BFC: Tensor) -> Tensor:
-    """From the convolutions' output to the boundary's, with the frozen encoder."""
+def prefix(encoder: Encoder, boundary: Boundary, features_BFC: Tensor, mask: Tensor | None = None) -> Tensor:
+    """From the convolutions' output to the boundary's, frozen. mask: as in `through_layers`."""
     if boundary.at == "conv":
         return features_BFC
-    return through_layers(encoder.model, embedded(encoder.model, features_BFC), 0, boundary.layer)
+    return through_layers(encoder.model, embedded(encoder.model, features_BFC), 0, boundary.layer, mask)
 
 
-def suffix(encoder: Encoder, model: SpeechModel, boundary: Boundary, below: Tensor) -> Tensor:
+def suffix(
+    encoder: Encoder, model: SpeechModel, boundary: Boundary, below: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """From the boundary's output (or audio windows) to the last hidden states, (B, F, D).
 
     model: the copy that is trained.  below: (B, S) for "audio", (B, F, C) for "conv", else (B, F, D).
+    mask: as in `through_layers`.
     """
     if boundary.at == "layer":
-        return through_layers(model, below, boundary.layer, encoder.layers)
+        return through_layers(model, below, boundary.layer, encoder.layers, mask)
     if boundary.at == "audio":
         below = convolved(model, heard(encoder, below))
-    return through_layers(model, embedded(model, below), 0, encoder.layers)
+    return through_layers(model, embedded(model, below), 0, encoder.layers, mask)
 
 
 def save_encoder(folder: Path, model: SpeechModel, extractor: Wav2Vec2FeatureExtractor) -> None:

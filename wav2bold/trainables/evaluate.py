@@ -13,7 +13,7 @@ from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import Kept, load_refined
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
-from wav2bold.trainables.features import Hearing
+from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import WHITE
 from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
@@ -97,5 +97,5 @@ def _features(
 ) -> NDArray[np.float32]:
     """(N, P) head features without drift."""
     top = Boundary("layer", encoder.layers)
-    hearing = Hearing(encoder, shards, store, some, kept.configuration.history, top)
+    hearing = hearing_of(encoder, shards, store, some, kept.configuration, top)
     return Drift(some, shards.card.cleaning).removed(hearing.frozen_pooled)

@@ -64,17 +64,23 @@ def embedded(model: SpeechModel, features_BFC: Tensor) -> Tensor:
     return cast(Tensor, hidden_BFD)
 
 
-def through_layers(model: SpeechModel, hidden_BFD: Tensor, first: int, last: int) -> Tensor:
-    """Hidden states after layers first ... last - 1; after all of them, the encoder's output."""
+def through_layers(
+    model: SpeechModel, hidden_BFD: Tensor, first: int, last: int, mask: Tensor | None = None
+) -> Tensor:
+    """Hidden states after layers first ... last - 1; after all of them, the encoder's output.
+
+    mask: (1, 1, F, F), whether a frame may attend to another; None lets all. WavLM has no place for one.
+    """
     if first == last:
         return hidden_BFD
     if isinstance(model, WavLMModel):
+        assert mask is None, "refused before"
         bias = _position_bias(model, hidden_BFD)
         for layer in model.encoder.layers[first:last]:
             hidden_BFD, _ = layer(hidden_BFD, position_bias=bias)
     else:
         for layer in model.encoder.layers[first:last]:
-            hidden_BFD = layer(hidden_BFD, attention_mask=None)
+            hidden_BFD = layer(hidden_BFD, attention_mask=mask)
     if last == len(model.encoder.layers) and norm_is_last(model):
         hidden_BFD = model.encoder.layer_norm(hidden_BFD)
     return hidden_BFD

@@ -16,6 +16,7 @@ from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows, window_length
 from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.batches import blocks_of, most_blocks
 from wav2bold.trainables.encoder import Boundary, Encoder, heard, prefix, suffix
 from wav2bold.trainables.families import SpeechModel, convolved
 
@@ -81,7 +82,19 @@ class Hearing:
             for row, story in zip(rows, self.windows.story[rows], strict=True)
         )
 
-    def pooled(self, model: SpeechModel, below: Tensor) -> Tensor:
+    def blocks(self, block: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Every row once, in blocks of so many consecutive ones, cut anew each time."""
+        return blocks_of(self.windows.story, block, random)
+
+    def most_blocks(self, block: int) -> tuple[int, int]:
+        """How many `blocks` can give, and of how many rows."""
+        return most_blocks(self.windows.story, block), block
+
+    def together(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """The rows cut to pieces that `below` takes: any go together."""
+        return [rows]
+
+    def pooled(self, model: SpeechModel, below: Tensor, _rows: NDArray[np.int64] | None = None) -> Tensor:
         """Head features (B, n * D) from the boundary's output; with gradient where `model` has it."""
         return self._pool(suffix(self.encoder, model, self.boundary, below))
 

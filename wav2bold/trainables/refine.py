@@ -19,7 +19,7 @@ from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
-from wav2bold.trainables.features import Hearing
+from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import brain_score, pearson
@@ -87,14 +87,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
     unfrozen = unfreeze(material.encoder, configuration, seed)
     train, validation = (
-        Hearing(
-            material.encoder,
-            material.shards,
-            material.store,
-            some,
-            configuration.history,
-            unfrozen.boundary,
-        )
+        hearing_of(material.encoder, material.shards, material.store, some, configuration, unfrozen.boundary)
         for some in (material.train, material.validation)
     )
     cleaning, tr_s = material.shards.card.cleaning, material.shards.card.tr_s

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from wav2bold.config import Configuration
 from wav2bold.errors import UserError
-from wav2bold.trainables.batches import BLOCK, Step, steps_in_epoch, steps_of
+from wav2bold.trainables.batches import BLOCK, Step, steps_of
 from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.families import SpeechModel
-from wav2bold.trainables.features import Hearing
+from wav2bold.trainables.hearing import AnyHearing
 from wav2bold.trainables.optimisers import optimisers_of, warmup_cosine
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
@@ -38,7 +38,7 @@ class Stage2:
     def __init__(
         self,
         model: SpeechModel,
-        hearing: Hearing,
+        hearing: AnyHearing,
         head: Head,
         criterion: Criterion,
         drift: Drift,
@@ -61,9 +61,10 @@ class Stage2:
             head_lr=configuration.head_lr,
             weight_decay=configuration.weight_decay,
         )
-        self._block = 1 if criterion.noise.is_white else BLOCK
-        in_epoch = steps_in_epoch(criterion.clock.story, configuration.batch, self._block)
-        self._all_steps = in_epoch * configuration.epochs
+        self._block = 1 if criterion.noise.is_white else min(BLOCK, configuration.batch)
+        blocks, rows = hearing.most_blocks(self._block)
+        self._at_once = max(configuration.batch // rows, 1)
+        self._all_steps = -(-blocks // self._at_once) * configuration.epochs
         self._schedules = [
             torch.optim.lr_scheduler.LambdaLR(each, self._share_of_rate) for each in self._optimisers
         ]
@@ -85,7 +86,7 @@ class Stage2:
         memory.
         """
         random = np.random.default_rng([self._seed, number])
-        steps = steps_of(self._criterion.clock.story, self._options.batch, self._block, random)
+        steps = steps_of(self._hearing.blocks(self._block, random), self._at_once, random)
         losses = [self.step(step) for step in steps]  # where the device is: asking for each would stall it
         told = torch.stack(losses).cpu().numpy()
         if not np.isfinite(told).all():
@@ -172,15 +173,19 @@ class Stage2:
 
     def _features(self, rows: NDArray[np.int64], number: int) -> Tensor:
         """(B, P) of windows, before their drift is taken out. number: tells pieces of a step apart."""
+        return torch.cat([self._piece(part, number) for part in self._hearing.together(rows)])
+
+    def _piece(self, rows: NDArray[np.int64], number: int) -> Tensor:
+        """The same for windows that go through the encoder in one pass."""
         below = self._hearing.below(rows)
         if self._options.input_noise:
             random = torch.Generator(below.device)
-            random.manual_seed(hash((self._seed, self._steps, number)) % 2**63)
+            random.manual_seed(hash((self._seed, self._steps, number, int(rows[0]))) % 2**63)
             spread = below.std(tuple(range(below.ndim - 1)), keepdim=True)
             noise = torch.randn(below.shape, generator=random, device=below.device, dtype=below.dtype)
             below = below + self._options.input_noise * spread * noise
         with autocast(self._options, below.device):
-            features_BP = self._pooled(self.model, below)
+            features_BP = self._pooled(self.model, below, rows)
         return features_BP.float()
 
     def _loss(self, blocks: Sequence[NDArray[np.int64]], features_BP: Tensor) -> Tensor:
