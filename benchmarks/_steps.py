@@ -19,7 +19,7 @@ from wav2bold.datasets.windows import windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Encoder, digest_of
-from wav2bold.trainables.features import Hearing
+from wav2bold.trainables.hearing import AnyHearing, hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel
 from wav2bold.trainables.parameter_types import unfrozen_names
 from wav2bold.trainables.ridge import Head
@@ -64,7 +64,7 @@ def our_step(
     """A step of stage 2 as `refine` does it, and the model's floating-point operations in it."""
     some = windows(shards, list(shards.card.subjects), list(shards.card.stories), HISTORY)
     unfrozen, counting = (unfreeze(encoder, options) for _ in range(2))
-    hearing = Hearing(encoder, shards, ActivationStore(folder), some, HISTORY, unfrozen.boundary)
+    hearing = hearing_of(encoder, shards, ActivationStore(folder), some, options, unfrozen.boundary)
     drift = Drift(some, shards.card.cleaning)
     features = drift.removed(hearing.frozen_pooled)
     random = np.random.default_rng(0)
@@ -74,14 +74,14 @@ def our_step(
     noise = NoiseModel(0.5 ** np.arange(9.0), np.array([0.5, *([0.0] * 7)]))
     clock = Clock.of(some, TR_S)
     criterion = Criterion(some.y, some.subject, clock, noise, "mse", None, encoder.device)
-    rows = np.arange(options.batch)
+    rows = hearing.together(np.arange(len(some)))[0][: options.batch]
     below = hearing.below(rows)
     with FlopCounterMode(display=False) as counted:
         with half(encoder.device):
-            pooled = hearing.pooled(counting.model, below)
+            pooled = hearing.pooled(counting.model, below, rows)
         pooled.float().sum().backward()
     training = Stage2(unfrozen.model, hearing, head, criterion, drift, options, 0)
-    steps = endless(len(some), options.batch)
+    steps = endless(hearing, options.batch)
 
     def step() -> None:
         training.step(next(steps))
@@ -89,14 +89,17 @@ def our_step(
     return step, float(counted.get_total_flops())
 
 
-def endless(volumes: int, batch: int) -> Iterator[tuple[NDArray[np.int64], ...]]:
-    """Steps of blocks of 8 volumes, over and over."""
+def endless(hearing: AnyHearing, batch: int) -> Iterator[tuple[NDArray[np.int64], ...]]:
+    """Steps of whole blocks, over and over."""
     random = np.random.default_rng(0)
-    blocks = np.arange(volumes // 8 * 8).reshape(-1, 8)
+    whole = hearing.most_blocks(8)[1]
     while True:
+        blocks = [block for block in hearing.blocks(8, random) if len(block) == whole]
+        assert blocks, f"{len(hearing.windows)} volumes are too few for a block"
         order = random.permutation(len(blocks))
-        for first in range(0, len(order) - batch // 8 + 1, batch // 8):
-            yield tuple(blocks[number] for number in order[first : first + batch // 8])
+        at_once = max(batch // whole, 1)
+        for first in range(0, len(order) - at_once + 1, at_once):
+            yield tuple(blocks[number] for number in order[first : first + at_once])
 
 
 def plain_step(encoder: Encoder, shards: Shards, options: Configuration) -> Callable[[], None]:

@@ -7,6 +7,7 @@ scores on a test story of five minutes, each of a ridge fitted afresh. Three see
 recovered_white: noise of AR(1) 0.4.
 recovered_autocorrelated: of AR(1) 0.9, and as alike between targets as real resting BOLD is (brainspace's).
 ..._plain: the same data by what is published: the plain loss, AdamW at 3e-3.
+..._stretch: as the first, in stretches of 60 s; what the simulated brain hears are windows.
 """
 
 import subprocess
@@ -34,7 +35,7 @@ from wav2bold.datasets.windows import Windows, windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder, digest_of
-from wav2bold.trainables.features import Hearing
+from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.refine import Material, refine
 from wav2bold.trainables.scores import brain_score, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
@@ -44,6 +45,7 @@ TR_S, HISTORY, SECONDS = 1.5, 6, 300.0
 PEOPLE, TARGETS, SIGNAL = 3, 280, 0.6
 STORIES = 5
 BRAINSPACE, VOLUMES_AT_REST = "brainspace==0.3.0", 600
+STRETCH: dict[str, Any] = {"context": "stretch", "stretch_s": 60.0}
 PLAIN: dict[str, Any] = {"encoder_lr": 3e-3, "noise": "white"}
 OURS: dict[str, Any] = {
     "optimiser": "muon",
@@ -76,7 +78,7 @@ def main() -> None:
             ("recovered_white", 0.4, None),
             ("recovered_autocorrelated", 0.9, resting_correlation(folder)),
         ):
-            for ending, options in (("", OURS), ("_plain", PLAIN)):
+            for ending, options in (("", OURS), ("_plain", PLAIN), ("_stretch", OURS | STRETCH)):
                 shares = [
                     recovered(folder / f"{coefficient}-{seed}", seed, coefficient, alike, options)
                     for seed in SEEDS
@@ -133,7 +135,7 @@ def ridge_score(
     top = Boundary("layer", encoder.layers)
     features = []
     for part in (train, test):
-        hearing = Hearing(encoder, shards, store, part, HISTORY, top)
+        hearing = hearing_of(encoder, shards, store, part, configuration, top)
         features.append(Drift(part, shards.card.cleaning).removed(hearing.frozen_pooled))
     noise = {"noise": fit_noise_of(features[0], train, TR_S)} if configuration.noise == "ar" else {}
     head = fit_head_in_noise(features[0], train, TR_S, **noise)

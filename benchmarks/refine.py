@@ -9,6 +9,8 @@ as a lab has them, all cores on both sides. Penalties chosen and predictions mus
 stage2_*_speedup: a step of stage 2 from the second epoch on, of wav2vec2-base's shape and 8 windows of 9 s,
 over the loop that published code runs: every window through the whole encoder at every step. top2: attention
 and feed-forward of the upper two layers unfrozen; all_layers: of all.
+stage2_stretch_speedup: an epoch of windows over one of stretches of 60 s, all layers unfrozen: seconds for
+each volume. benchmarks/recovery.py has what either learns.
 joint_8_subjects_cost: a step for eight subjects together, of 1,000 targets each, over a step for one of them;
 the upper two layers unfrozen. The plain loop takes a pass for each.
 """
@@ -23,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from _figures import show
-from _steps import HISTORY, KINDS, Size, made, our_step, plain_step, timed
+from _steps import HISTORY, KINDS, TR_S, Size, made, our_step, plain_step, timed
 from himalaya.ridge import RidgeCV
 from himalaya.scoring import correlation_score
 from numpy.typing import NDArray
@@ -41,6 +43,7 @@ PEERS = 2
 REPEATS = 3
 """Fewer than five: one takes four to eight minutes."""
 BASE, STEP_REPEATS = Size(12, 768, 512, 8, 1, 48.0, 1000), 5
+STRETCH = Size(12, 768, 512, 8, 1, 60.0, 1000)
 
 Array = NDArray[np.float32]
 
@@ -50,6 +53,7 @@ def main() -> None:
         "stage1_20_subjects_speedup": stage1_20_subjects,
         "stage2_top2_speedup": partial(stage2, "stage2_top2_speedup", (10, 11)),
         "stage2_all_layers_speedup": partial(stage2, "stage2_all_layers_speedup", (0, 11)),
+        "stage2_stretch_speedup": stretches,
         "joint_8_subjects_cost": joint_8_subjects,
     }
     wanted = sys.argv[1:] or list(figures)
@@ -87,6 +91,23 @@ def stage2(figure: str, layers: tuple[int, int]) -> None:
             print(f"  {figure}: {mine:.2f} s, plain loop {peers:.2f} s", file=sys.stderr)
             speedups.append(peers / mine)
     show(figure, speedups, "x")
+
+
+def stretches() -> None:
+    cpu = torch.device("cpu")
+    alone = configuration((0, 11))
+    together = alone.model_copy(update={"context": "stretch", "stretch_s": STRETCH.seconds})
+    with tempfile.TemporaryDirectory() as folder:
+        encoder, shards = made(STRETCH, cpu)
+        one, _ = our_step(Path(folder), encoder, shards, alone)
+        other, _ = our_step(Path(folder), encoder, shards, together)
+        volumes = round((STRETCH.seconds / TR_S) - HISTORY) + 1
+        speedups = []
+        for _ in range(STEP_REPEATS):
+            window_s, stretch_s = timed(one, cpu) / alone.batch, timed(other, cpu) / volumes
+            print(f"  a volume by window {window_s:.2f} s, in a stretch {stretch_s:.2f} s", file=sys.stderr)
+            speedups.append(window_s / stretch_s)
+    show("stage2_stretch_speedup", speedups, "x")
 
 
 def joint_8_subjects() -> None:
