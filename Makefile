@@ -23,7 +23,7 @@ help:
 demo: .venv/installed-demo
 	$(BIN)/wav2bold demo --out demo
 
-# What asks how long something takes runs by itself. pytest ends with 5 where no test was chosen.
+# What starts Ray runs by itself. pytest ends with 5 where no test was chosen.
 test: .venv/installed-test
 	$(BIN)/python -m pytest -m 'not alone' -n $(AT_ONCE) --dist loadfile $(PYTEST) || [ $$? = 5 ]
 	$(BIN)/python -m pytest -m alone $(PYTEST) || [ $$? = 5 ]

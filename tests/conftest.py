@@ -16,6 +16,15 @@ def pytest_configure() -> None:
     hypothesis.settings.load_profile("unhurried")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts Ray: it takes all cores, and looks for other Rays on the machine."""
+    for item in items:
+        here = item.path.relative_to(Path(__file__).parent).parts[0]
+        if here in {"e2e", "cluster"} or "small_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.alone)
+
+
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an S3 server on loopback, which keys and endpoint in the environment lead to."""
