@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from refining import material
+from transformers.utils.logging import disable_progress_bar
 
 from wav2bold.config import Cleaning, Configuration
 from wav2bold.trainables import refine as refining_step
@@ -27,9 +28,9 @@ def life(folder: Path, options: Configuration, moment: Moment | None = None) -> 
 
     folder: holds the encoder; the checkpoint and the store of activations are kept there.
     """
-    # a server that has imported all this and computed nothing: a fork of it is ready at once
+    # a server that has imported what takes long and computed nothing: its forks are ready soon
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lives"])
+    context.set_forkserver_preload(["wav2bold.trainables.refine", "transformers.models.wav2vec2", "peft"])
     process = context.Process(target=_live, args=(folder, options, moment))
     process.start()
     process.join()
@@ -43,6 +44,7 @@ def life(folder: Path, options: Configuration, moment: Moment | None = None) -> 
 
 def _live(folder: Path, options: Configuration, moment: Moment | None) -> None:
     torch.set_num_threads(1)
+    disable_progress_bar()  # its lock would outlive whoever is killed
     kind, at = moment or ("", 0)
     left = at
 
