@@ -70,11 +70,11 @@ class Place:
         later = replace(self, reports=(*self.reports, report), head=head, training=training)
         if not is_best:
             return later
-        parameters = {name: value.cpu().clone() for name, value in within(PARAMETERS, training).items()}
+        parameters = {name: value.cpu().clone() for name, value in part_of(training, PARAMETERS).items()}
         return replace(later, best_epoch=report.epoch, best_head=head, best_parameters=parameters)
 
 
-def within(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The part of a state whose names begin with a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
@@ -134,7 +134,9 @@ class Checkpoint:
             try:
                 save_file(tensors, partial, {"place": text, "crc32": _checksum(text, tensors)})
             except SafetensorError as error:  # also for what a disk says
-                raise StorageError(f"{path}: can't be written ({error})", "make room there") from None
+                raise StorageError(
+                    f"{path}: can't be written ({error})", "make room there, or choose another folder"
+                ) from None
             partial.replace(path)
 
     def load(self) -> Place | None:
@@ -181,11 +183,11 @@ def _place(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Place:
         Report(**(one | {key: math.nan for key in NUMBERS if one[key] is None}), scores=scores.numpy())
         for one, scores in zip(told["reports"], tensors["scores"], strict=True)
     )
-    head = Head(**{name: value.numpy() for name, value in within("head.", tensors).items()})
-    training = within("training.", tensors)
-    best = {name: value.numpy() for name, value in within("best.head.", tensors).items()}
+    head = Head(**{name: value.numpy() for name, value in part_of(tensors, "head.").items()})
+    training = part_of(tensors, "training.")
+    best = {name: value.numpy() for name, value in part_of(tensors, "best.head.").items()}
     is_last = told["best_epoch"] == reports[-1].epoch
-    parameters = within(PARAMETERS, training) if is_last else within(f"best.{PARAMETERS}", tensors)
+    parameters = part_of(training, PARAMETERS) if is_last else part_of(tensors, f"best.{PARAMETERS}")
     return Place(
         reports,
         NoiseModel(tensors["noise.correlation"].numpy(), tensors["noise.coefficients"].numpy()),

@@ -18,7 +18,7 @@ from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.optimisers import optimisers_of, restore, state_of, warmup_cosine
-from wav2bold.trainables.resuming import PARAMETERS, within
+from wav2bold.trainables.resuming import PARAMETERS, part_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
 from wav2bold.trainables.unfreezing import put, trained_parameters
@@ -112,10 +112,10 @@ class Stage2:
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, after a beginning with the head of that time."""
-        put(self.model, within(PARAMETERS, state))
+        put(self.model, part_of(state, PARAMETERS))
         for number, each in enumerate(self._optimisers):
-            restore(each, within(f"optimiser{number}.", state))
-        self._drift.restore(within("drift.", state))
+            restore(each, part_of(state, f"optimiser{number}."))
+        self._drift.restore(part_of(state, "drift."))
         self._steps, self.micro_batch = int(state["steps"]), int(state["micro_batch"])
         self._schedules = self._schedules_from(self._steps)
 
