@@ -304,7 +304,8 @@ def refine(
     """Refine the encoder for each subject by itself, in parallel.
 
     Each subject's folder loads with transformers' AutoModel.from_pretrained. A subject that was refined
-    from the same data with the same configuration is kept.
+    from the same data with the same configuration is kept; one whose refinement was interrupted goes on from
+    its last epoch.
     """
     who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:

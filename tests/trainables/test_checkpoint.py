@@ -44,7 +44,15 @@ def head(seed: int = 0) -> Head:
 def reports() -> list[Report]:
     scores = np.array([[0.1, 0.2, np.nan, 0.4], [0.2, 0.3, np.nan, 0.5], [0.0, 0.1, np.nan, 0.2]])
     return [
-        Report(epoch, float("nan") if epoch == 0 else 1.5 - epoch, float(np.nanmean(row)), row, epoch + 1.0)
+        Report(
+            epoch,
+            float("nan") if epoch == 0 else 1.5 - epoch,
+            float(np.nanmean(row)),
+            row,
+            0.5,
+            epoch + 1.0,
+            last=False,
+        )
         for epoch, row in enumerate(scores)
     ]
 

@@ -1,5 +1,6 @@
 """Trials run in warm actors, and each ends in MLflow as it ended: whatever happens to its neighbours."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,18 @@ def test_an_interruption_ends_open_trials_as_killed(study: Study, small_ray: Non
     states = [trial.status for trial in tracker.trials(parent)]
     assert states.count("FINISHED") == 2
     assert set(states) <= {"FINISHED", "KILLED"}
+
+
+def test_an_interrupted_refine_goes_on_and_leaves_no_checkpoint(study: Study, small_ray: None) -> None:
+    def interrupt(what: str, _done: int, _total: int) -> None:
+        if "epoch 1" in what:
+            raise KeyboardInterrupt
+
+    out = study.results / "refined"
+    with pytest.raises(KeyboardInterrupt):
+        step.refine(study, QUICK, ["sub-001"], progress=interrupt)
+    assert [path.name for path in out.iterdir()] == [".sub-001.checkpoint"]
+    assert step.refine(study, QUICK, ["sub-001"]).done == ("sub-001",)
+    assert [path.name for path in out.iterdir()] == ["sub-001"]
+    told = json.loads((out / "sub-001" / "refined.json").read_text())["epochs"]
+    assert [one["epoch"] for one in told] == [0, 1, 2]

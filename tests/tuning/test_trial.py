@@ -1,12 +1,17 @@
-"""A trial's store is the one that the study file describes."""
+"""A trial's store is the one that the study file describes, and what was killed of it goes on."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from listeners import noise_listeners, on_disk, save_small_wav2vec2, speech
+from stores import contents
 
-from wav2bold.config import Activations, Split, Study
-from wav2bold.tuning.trial import activation_store
+from wav2bold.config import Activations, Configuration, Split, Study
+from wav2bold.tuning.trial import WarmTrial, activation_store, checkpoint_beside
 
 
 def test_activations_are_stored_as_the_study_says(tmp_path: Path) -> None:
@@ -25,3 +30,66 @@ def test_activations_are_stored_as_the_study_says(tmp_path: Path) -> None:
         del tensor
     stored = list((tmp_path / "results" / "activations").rglob("*.safetensors"))
     assert 1 <= len(stored) <= 2  # of 20 kB each
+
+
+STORIES = ("bakery", "ferry", "library")
+QUICK = Configuration(history=2, epochs=2, unfrozen={"attention": (2, 2)}, warmup_steps=1)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A person who heard three stories of 24 s."""
+    folder = tmp_path_factory.mktemp("study")
+    sounds = {story: speech(24, number) for number, story in enumerate(STORIES)}
+    on_disk(folder / "shards", sounds, noise_listeners(STORIES, 24, 1, {"sub-001": 3}), 1.0)
+    return Study(
+        name="listeners",
+        shards=folder / "shards",
+        encoder=str(save_small_wav2vec2(folder / "encoder")),
+        results=folder,
+        split=Split(validation=("library",), test=("bakery",)),
+        configuration=QUICK,
+    )
+
+
+class Here(WarmTrial):
+    """A trial in this process, as Ray would make it with the study."""
+
+    study: Study
+
+    def setup(self, config: Mapping[str, Any]) -> None:
+        super().setup(config, self.study.model_dump(mode="json"))
+
+
+def trial(study: Study, out: Path | None) -> Here:
+    Here.study = study
+    task = {"number": 0, "configuration": QUICK.model_dump(mode="json"), "subjects": ["sub-001"]}
+    return Here({"task": task if out is None else task | {"out": str(out), "origin": {"subject": "sub-001"}}})
+
+
+def test_a_trial_that_was_killed_goes_on_and_writes_the_same_encoder(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calm, killed = tmp_path / "calm", tmp_path / "killed"
+    undisturbed = trial(study, calm)
+    wanted = [undisturbed.step() for _ in range(3)]
+    assert [one["done"] for one in wanted] == [False, False, True]
+    first = trial(study, killed)
+    before = [first.step(), first.step()]
+    assert checkpoint_beside(killed).is_dir()
+    monkeypatch.delattr("wav2bold.trainables.refine.solve_stage1")  # what is done isn't done again
+    second = trial(study, killed)
+    found = [second.step() for _ in range(3)]
+    assert [one["seconds"] for one in found[:2]] == [one["seconds"] for one in before]
+    for one, other in zip(found, wanted, strict=True):
+        assert repr(one | {"seconds": 0}) == repr(other | {"seconds": 0})
+    assert contents(killed) == contents(calm)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["calm", "killed"]
+
+
+def test_trials_of_a_sweep_write_no_checkpoint(study: Study) -> None:
+    before = {path for path in study.results.rglob("*") if "activations" not in path.parts}
+    short = trial(study, None)
+    while not short.step()["done"]:
+        pass
+    assert {path for path in study.results.rglob("*") if "activations" not in path.parts} == before

@@ -19,8 +19,9 @@ from wav2bold.config import Configuration
 from wav2bold.errors import DataError
 from wav2bold.trainables.changes import changes
 from wav2bold.trainables.encoder import Encoder, load_encoder, save_encoder
-from wav2bold.trainables.refine import Refined, Report
+from wav2bold.trainables.refine import Refined
 from wav2bold.trainables.ridge import Head
+from wav2bold.trainables.scores import Report
 
 ORIGIN = "refined.json"
 

@@ -62,6 +62,17 @@ class FollowedDrift:
         self._features_NP[rows] = now_BP
         return features_BP - terms_BK @ self._share_KP
 
+    def state(self) -> dict[str, Tensor]:
+        """What following has changed, which no one can compute anew; nothing where no drift is taken out."""
+        if not self._terms_NK.shape[1]:
+            return {}
+        return {"features": self._features_NP, "share": self._share_KP}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
 
 def _basis(time_s: NDArray[np.float64], cleaning: Mapping[str, Any]) -> NDArray[np.float32]:
     """(T, K) orthonormal drift terms at these times."""

@@ -1,7 +1,8 @@
 """What moves the parameters of stage 2."""
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +53,24 @@ def optimisers_of(
         ]
         found.append(torch.optim.Muon(muon, momentum=0.95, nesterov=True, ns_steps=5))
     return found
+
+
+def state_of(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimiser remembers of its parameters' gradients: by number of the parameter and kind."""
+    return {
+        f"{number}.{kind}": value
+        for number, kinds in optimiser.state_dict()["state"].items()
+        for kind, value in kinds.items()
+    }
+
+
+def restore(optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Let an optimiser remember what `state_of` gave; its rates and options stay its own."""
+    kinds: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for name, value in state.items():
+        number, _, kind = name.partition(".")
+        kinds[int(number)][kind] = value
+    optimiser.load_state_dict({"state": kinds, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _matrix_scale(matrix: Tensor) -> float:

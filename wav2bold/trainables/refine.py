@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
+from wav2bold.trainables.resuming import Checkpoint, Place, identity_of
 from wav2bold.trainables.ridge import Head
-from wav2bold.trainables.scores import brain_score, pearson
+from wav2bold.trainables.scores import Report, brain_score, pearson
 from wav2bold.trainables.stage1 import solve_stage1
 from wav2bold.trainables.stage2 import DivergedError, Stage2
 from wav2bold.trainables.torch_head import Criterion
@@ -41,25 +43,6 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Report:
-    """One epoch. Epoch 0 is stage 1: the frozen encoder with the exact ridge head.
-
-    loss: mean of the epoch's steps (NaN in epoch 0).  score: mean r over targets on the validation
-    stories.  scores: (V,) r per target.  white_score: the same mean where noise was made white.
-    seconds: since the refinement began.  last: whether no epoch follows.  note: what went wrong, or "".
-    """
-
-    epoch: int
-    loss: float
-    score: float
-    scores: NDArray[np.float64]
-    white_score: float
-    seconds: float
-    last: bool
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class Refined:
     """The refined encoder of the epoch whose validation score was best; epoch 0 if none helped.
 
@@ -73,13 +56,17 @@ class Refined:
     score: float
 
 
-def refine(material: Material, configuration: Configuration, seed: int) -> Generator[Report, None, Refined]:
+def refine(
+    material: Material, configuration: Configuration, seed: int, checkpoint: Path | None = None
+) -> Generator[Report, None, Refined]:
     """Refine the encoder; yields a report per epoch, returns the refined encoder.
 
     Stage 1 solves the head with the encoder frozen. Stage 2 trains head and unfrozen parameters on the loss
     plus the head's own ridge penalty, so that it starts at a minimum in the head. Features lose the drift
     that BOLD lost, and errors are weighed by the noise that stage 1 leaves over. Everything below the lowest
     unfrozen parameter is read from the store.
+    checkpoint: a folder in which each epoch leaves where the refinement is (see `resuming`). Whoever finds it
+    yields the reports that were made, goes on, and ends with the same numbers.
     A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
     Raises UserError if not even one window fits into memory.
     """
@@ -94,8 +81,14 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     drift, validation_drift = Drift(material.train, cleaning), Drift(material.validation, cleaning)
     validation_clock = Clock.of(material.validation, tr_s)
 
-    features = drift.removed(train.frozen_pooled)
-    head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
+    kept = None if checkpoint is None else checkpoint_of(checkpoint, material, configuration, seed)
+    place = None if kept is None else kept.load()
+    if place is None:
+        features = drift.removed(train.frozen_pooled)
+        head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
+    else:
+        head, noise = place.head, place.noise
+        started -= place.reports[-1].seconds
 
     def report(epoch: int, loss: float, head: Head, features: NDArray[np.float32], note: str = "") -> Report:
         predicted = head.predict(validation_drift.removed(features))
@@ -105,9 +98,15 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         last = epoch == configuration.epochs or not unfrozen.names
         return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
 
-    told = report(0, math.nan, head, validation.frozen_pooled)
-    best = Refined(configuration, material.encoder.model, head, 0, told.score)
-    yield told
+    if place is None:
+        place = Place((report(0, math.nan, head, validation.frozen_pooled),), noise, head, 0, head)
+        if kept is not None:
+            kept.save(place)
+    yield from place.reports
+    model = merged(unfrozen.model, place.best_parameters) if place.best_epoch else material.encoder.model
+    score = place.reports[place.best_epoch].score
+    best = Refined(configuration, model, place.best_head, place.best_epoch, score)
+    told = place.reports[-1]
     if told.last:
         return best
 
@@ -121,6 +120,8 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         material.encoder.device,
     )
     training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed)
+    if place.training:
+        training.restore(place.training)
     while True:
         epoch = told.epoch + 1
         try:
@@ -131,16 +132,28 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
                 f"the loss stopped being a number in step {step} at an encoder_lr of {rate:.2g}; epoch "
                 f"{best.epoch} was kept; lower encoder_lr"
             )
-            yield replace(told, epoch=epoch, loss=math.nan, score=best.score, last=True, note=note)
-            return best
-        told = report(epoch, loss, training.head, validation.all_pooled(training.model))
-        if told.score > best.score:
-            best = Refined(configuration, merged(training.model), training.head, epoch, told.score)
-        if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
-            told = replace(told, last=True)
+            told = replace(told, epoch=epoch, loss=math.nan, score=best.score, last=True, note=note)
+        else:
+            told = report(epoch, loss, training.head, validation.all_pooled(training.model))
+            if told.score > best.score:
+                best = Refined(configuration, merged(training.model), training.head, epoch, told.score)
+            if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
+                told = replace(told, last=True)
+        if kept is not None:
+            place = place.after(told, training.head, training.state(), is_best=best.epoch == epoch)
+            kept.save(place)
         yield told
         if told.last:
             return best
+
+
+def checkpoint_of(folder: Path, material: Material, configuration: Configuration, seed: int) -> Checkpoint:
+    """The checkpoint in `folder`, of this refinement alone."""
+    heard = (material.train, material.validation)
+    identity = identity_of(
+        material.encoder, material.shards, material.store.dtype, heard, configuration, seed
+    )
+    return Checkpoint(folder, identity)
 
 
 def ceiling_weights(material: Material) -> NDArray[np.float32]:

@@ -23,6 +23,26 @@ def brain_score(scores: NDArray[np.float64]) -> float:
 
 
 @dataclass(frozen=True)
+class Report:
+    """One epoch. Epoch 0 is stage 1: the frozen encoder with the exact ridge head.
+
+    loss: mean of the epoch's steps (NaN in epoch 0).  score: mean r over targets on the validation
+    stories.  scores: (V,) r per target.  white_score: the same mean where noise was made white.
+    seconds: since the refinement began, without those that a kill cost.  last: whether no epoch follows.
+    note: what went wrong, or "".
+    """
+
+    epoch: int
+    loss: float
+    score: float
+    scores: NDArray[np.float64]
+    white_score: float
+    seconds: float
+    last: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Gain:
     """A difference in brain score and how sure it is.
 

@@ -3,7 +3,7 @@
 # B windows, F frames, D hidden or C convolution channels, P head features, V targets
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -17,9 +17,11 @@ from wav2bold.trainables.batches import BLOCK, Step, steps_of
 from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import AnyHearing
-from wav2bold.trainables.optimisers import optimisers_of, warmup_cosine
+from wav2bold.trainables.optimisers import optimisers_of, restore, state_of, warmup_cosine
+from wav2bold.trainables.resuming import PARAMETERS, part_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
+from wav2bold.trainables.unfreezing import put, trained_parameters
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +67,7 @@ class Stage2:
         blocks, rows = hearing.most_blocks(self._block)
         self._at_once = max(configuration.batch // rows, 1)
         self._all_steps = -(-blocks // self._at_once) * configuration.epochs
-        self._schedules = [
-            torch.optim.lr_scheduler.LambdaLR(each, self._share_of_rate) for each in self._optimisers
-        ]
+        self._schedules = self._schedules_from(0)
         self._measured = int(np.isfinite(criterion.y).sum())
         self.micro_batch = configuration.micro_batch or configuration.batch
         self._pooled = torch.compile(hearing.pooled) if configuration.compile else hearing.pooled
@@ -97,6 +97,34 @@ class Stage2:
     def all_pooled(self) -> NDArray[np.float32]:
         """Head features of every training window with the encoder as it is now, (N, P)."""
         return self._hearing.all_pooled(self.model)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that steps have changed but the head: what `restore` needs to go on from here.
+
+        The trained parameters, what the optimisers and the drift remember, the steps done, the micro-batch.
+        Rates and the order of windows depend on the number of the step and of the epoch alone.
+        """
+        found = {f"{PARAMETERS}{name}": value for name, value in trained_parameters(self.model).items()}
+        for number, each in enumerate(self._optimisers):
+            found |= {f"optimiser{number}.{name}": value for name, value in state_of(each).items()}
+        found |= {f"drift.{name}": value for name, value in self._drift.state().items()}
+        counters = {"steps": self._steps, "micro_batch": self.micro_batch}
+        return found | {name: torch.tensor(count) for name, count in counters.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave, after a beginning with the head of that time."""
+        put(self.model, part_of(state, PARAMETERS))
+        for number, each in enumerate(self._optimisers):
+            restore(each, part_of(state, f"optimiser{number}."))
+        self._drift.restore(part_of(state, "drift."))
+        self._steps, self.micro_batch = int(state["steps"]), int(state["micro_batch"])
+        self._schedules = self._schedules_from(self._steps)
+
+    def _schedules_from(self, step: int) -> list[torch.optim.lr_scheduler.LambdaLR]:
+        return [
+            torch.optim.lr_scheduler.LambdaLR(each, self._share_of_rate, last_epoch=step - 1)
+            for each in self._optimisers
+        ]
 
     def _share_of_rate(self, step: int) -> float:
         return warmup_cosine(step, self._options.warmup_steps, self._all_steps)

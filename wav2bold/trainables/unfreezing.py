@@ -1,10 +1,12 @@
 """The copy of an encoder that stage 2 trains: whole parameters by type, low-rank adapters, or both."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 from transformers import WavLMModel
 
 from wav2bold.config import AdaptedType, Configuration, Lora
@@ -105,12 +107,26 @@ def _add_adapters(model: SpeechModel, lora: Lora, modules: list[str], seed: int)
             vars(attention)[READS_WEIGHTS] = partial(attended, attention)
 
 
-def merged(model: SpeechModel) -> SpeechModel:
+def trained_parameters(model: SpeechModel) -> dict[str, Tensor]:
+    """The values of those parameters that stage 2 trains, by name; they go on changing with the model."""
+    return {name: each.detach() for name, each in model.named_parameters() if each.requires_grad}
+
+
+def put(model: SpeechModel, parameters: Mapping[str, Tensor]) -> None:
+    """Give a model's parameters these values, by name, in place."""
+    with torch.no_grad():
+        for name, value in parameters.items():
+            model.get_parameter(name).copy_(value)
+
+
+def merged(model: SpeechModel, parameters: Mapping[str, Tensor] | None = None) -> SpeechModel:
     """A copy of a trained model with its adapters, if any, folded into its weights.
 
     It has the pretrained model's parameters, by the same names, and needs no peft.
+    parameters: what `trained_parameters` gave at another time, to take in place of the model's own.
     """
     plain = copy.deepcopy(model)
+    put(plain, parameters or {})
     if not hasattr(plain, "peft_config"):
         return plain
     from peft.tuners.tuners_utils import BaseTunerLayer

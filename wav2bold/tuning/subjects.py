@@ -41,7 +41,8 @@ def refine(
     """Refine the encoder for each subject by itself, in parallel, into `out/<subject>/`.
 
     subjects: ids, or None for all in the shards.  out: default `refined` in the results folder.
-    A subject whose folder was made from the same data, encoder, configuration and seed is kept.
+    A subject whose folder was made from the same data, encoder, configuration and seed is kept. One whose
+    refinement was interrupted goes on from its last epoch, which `out/.<subject>.checkpoint` holds.
     Raises RunsFailed if some failed (the others are done), DataError for a folder that isn't ours.
     """
     shards = open_shards(study.shards)

@@ -1,5 +1,6 @@
 """A warm trial: an actor that keeps encoder and data between configurations."""
 
+import shutil
 from collections.abc import Generator
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from wav2bold.errors import UserError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.refine import Material, Refined, Report, refine
+from wav2bold.trainables.refine import Material, Refined, refine
+from wav2bold.trainables.scores import Report
 
 METRIC = "best_score"
 
@@ -26,7 +28,8 @@ class WarmTrial(tune.Trainable):
 
     Its config is {"task": ...} with `number`; `configuration`, a `Configuration` as JSON;
     `subjects`, who are refined jointly; `out`, the folder for the refined encoder or None;
-    `origin`, written into it. Each step is an epoch.
+    `origin`, written into it. Each step is an epoch. Whoever is killed before that folder stands goes on from
+    its last epoch when the same task is given again.
     """
 
     _epochs: Generator[Report, None, Refined] | None
@@ -52,7 +55,9 @@ class WarmTrial(tune.Trainable):
         try:
             if self._epochs is None:
                 material = self._material_for(tuple(self._task["subjects"]))
-                self._epochs = refine(material, self._configuration, self._study.seed)
+                out = self._task.get("out")
+                checkpoint = None if out is None else checkpoint_beside(Path(out))
+                self._epochs = refine(material, self._configuration, self._study.seed, checkpoint)
             report = next(self._epochs)
             self._reports.append(report)
             if report.last:
@@ -73,7 +78,7 @@ class WarmTrial(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: trials are short, and a finished one writes its encoder itself."""
+        """Nothing: a trial with `out` keeps a checkpoint of its own, and the others are short."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing, as `save_checkpoint`."""
@@ -94,6 +99,7 @@ class WarmTrial(tune.Trainable):
             raise AssertionError("refine yielded more epochs than its configuration has")
         if out is not None:
             save_refined(Path(out), refined, self._encoder, self._reports, self._task["origin"])
+            shutil.rmtree(checkpoint_beside(Path(out)), ignore_errors=True)
 
     def _material_for(self, subjects: tuple[str, ...]) -> Material:
         if self._material is None or self._material[0] != subjects:
@@ -120,6 +126,11 @@ class WarmTrial(tune.Trainable):
     @cached_property
     def _shards(self) -> Shards:
         return open_shards(self._study.shards)
+
+
+def checkpoint_beside(out: Path) -> Path:
+    """Where a refinement into `out` keeps its checkpoint until `out` stands; safe to delete."""
+    return out.with_name(f".{out.name}.checkpoint")
 
 
 def longest_history(study: Study) -> int:
