@@ -73,6 +73,7 @@ def test_an_option_like_no_other_names_all(tmp_path: Path) -> None:
         ("seed: -1", "seed: -1 is out of range; the nearest valid value is 0"),
         ("cleaning: {dtype: float8}", "float8 is none of float16, float32; did you mean"),
         ("configuration: {stage1: adamw}", "adamw is none of ridge, adam; did you mean adam?"),
+        ("configuration: {pooling: lanczo}", "lanczo is none of tr, mean, last, lanczos; did you mean"),
         ("configuration: {unfrozen: {atention: null}}", "did you mean attention?"),
         ("configuration: {unfrozen: {attention: [3, 1]}}", "layers 3 to 1 run backwards; write [1, 3]"),
         ("configuration: {unfrozen: {attention: [3]}}", "too short; write [first, last]"),
@@ -282,6 +283,7 @@ def test_adam_in_stage_1_is_refused_where_noise_is_modelled() -> None:
 def test_a_digest_changes_with_every_option() -> None:
     others = [
         Configuration(history=7),
+        *(Configuration(pooling=way) for way in ("mean", "last", "lanczos")),
         Configuration(unfrozen={}),
         Configuration(unfrozen={"attention": (0, 1)}),
         Configuration(head_l2=2.0),

@@ -28,6 +28,7 @@ StoredType = Literal["float32", "bfloat16", "float16"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
+Pooling = Literal["tr", "mean", "last", "lanczos"]
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
@@ -186,6 +187,10 @@ class Configuration(Options):
 
     history: Annotated[int, Field(ge=1, le=40)] = 6
     """TRs of audio, up to a volume's own time, that the encoder hears."""
+    pooling: Pooling = "tr"
+    """What the head reads of the frames heard: tr, their mean in each TR (the paper's); mean, that over the
+    whole history; last, that of its last TR alone; or lanczos, each TR by a Lanczos kernel of three lobes cut
+    off at the volume's own time, smoother than tr, as encoding models commonly downsample."""
     unfrozen: Mapping[ParameterType, LayerRange | None] = Field(default_factory=_papers_choice)
     """Parameter types that stage 2 trains, each with first and last transformer layer; null for
     every layer. An empty mapping fits the head alone; it is the default where lora is given."""

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -314,3 +315,19 @@ def test_adapters_are_told_in_the_methods(findings: Findings, html: str) -> None
     differs = "called the paper\N{RIGHT SINGLE QUOTATION MARK}s above although it differs"
     assert differs.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") in " ".join(other.split())
     assert "although it differs" not in html
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("tr", "its last hidden states, averaged to TRs, entered a linear head"),
+        ("mean", "averaged over the history, entered"),
+        ("last", "averaged over the history's last TR, entered"),
+        ("lanczos", "brought to TRs by a Lanczos kernel of three lobes"),
+    ],
+)
+def test_methods_say_what_the_head_read(findings: Findings, way: str, said: str) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(pooling=way)})
+    page = unescape(" ".join(render(dataclasses.replace(findings, study=other)).split()))
+    assert said in page
+    assert ("although it differs" in page) == (way != "tr")

@@ -97,5 +97,6 @@ def _features(
 ) -> NDArray[np.float32]:
     """(N, P) head features without drift."""
     top = Boundary("layer", encoder.layers)
-    hearing = Hearing(encoder, shards, store, some, kept.configuration.history, top)
+    options = kept.configuration
+    hearing = Hearing(encoder, shards, store, some, options.history, top, options.pooling)
     return Drift(some, shards.card.cleaning).removed(hearing.frozen_pooled)

@@ -1,6 +1,6 @@
 """From windows of audio to what the head reads; the frozen part comes from the activation store."""
 
-# B windows, S samples, F frames, C convolution channels, D hidden features, n TRs of history
+# B windows, S samples, F frames, C convolution channels, D hidden features, R rows of pooling, P read
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wav2bold.datasets.audio import SAMPLE_RATE_HZ
+from wav2bold.config import Pooling
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows, window_length
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder, heard, prefix, suffix
 from wav2bold.trainables.families import SpeechModel, convolved
+from wav2bold.trainables.pooling import pooling
 
 WINDOWS_AT_ONCE = 16  # without gradient
 FRAMES_AT_ONCE = 1500  # 30 s of a story
@@ -25,20 +26,9 @@ RESIDENT_SHARE = 0.4
 """Of a GPU's free memory, at most, for what is frozen: training and validation each keep theirs there."""
 
 
-def pooling(encoder: Encoder, frames: int, history: int, tr_s: float) -> Tensor:
-    """Averages frames to TRs: (n, F), each row sums to 1.
-
-    A frame belongs to the TR in which the middle of its receptive field lies.
-    """
-    centre_s = (np.arange(frames) * encoder.stride + encoder.receptive_field / 2) / SAMPLE_RATE_HZ
-    tr_of_frame = np.minimum((centre_s / tr_s).astype(int), history - 1)
-    member = tr_of_frame[None, :] == np.arange(history)[:, None]
-    return torch.from_numpy((member / member.sum(1, keepdims=True)).astype(np.float32))
-
-
 @dataclass(frozen=True)
 class Hearing:
-    """How windows are heard: with which encoder and history, and where its frozen part ends.
+    """How windows are heard: with which encoder and history, where its frozen part ends, what the head reads.
 
     Whatever lies below the boundary is computed once for each story and read from the store by
     every subject, epoch and trial. Where the convolutions are local, they are computed once for a
@@ -51,6 +41,7 @@ class Hearing:
     windows: Windows
     history: int
     boundary: Boundary
+    pooling: Pooling = "tr"
 
     @cached_property
     def samples(self) -> int:
@@ -64,9 +55,10 @@ class Hearing:
 
     @cached_property
     def pool(self) -> Tensor:
-        """(n, F) average of a window's frames."""
-        pool = pooling(self.encoder, self.frames, self.history, self.shards.card.tr_s)
-        return pool.to(self.encoder.device)
+        """(R, F) what a window's frames are multiplied by."""
+        return self._tensor(
+            pooling(self.encoder, self.frames, self.history, self.shards.card.tr_s, self.pooling)
+        )
 
     def below(self, rows: NDArray[np.int64]) -> Tensor:
         """What enters the suffix for these windows: (B, S) audio, (B, F, C) or (B, F, D)."""
@@ -82,11 +74,11 @@ class Hearing:
         )
 
     def pooled(self, model: SpeechModel, below: Tensor) -> Tensor:
-        """Head features (B, n * D) from the boundary's output; with gradient where `model` has it."""
+        """Head features (B, P) from the boundary's output; with gradient where `model` has it."""
         return self._pool(suffix(self.encoder, model, self.boundary, below))
 
     def all_pooled(self, model: SpeechModel) -> NDArray[np.float32]:
-        """Head features of every window, (N, n * D)."""
+        """Head features of every window, (N, P)."""
         with torch.no_grad():
             return np.concatenate(
                 [
@@ -97,8 +89,8 @@ class Hearing:
 
     @cached_property
     def frozen_pooled(self) -> NDArray[np.float32]:
-        """Head features of every window with the encoder as it came, (N, n * D), from the store."""
-        width = self.history * self.encoder.model.config.hidden_size
+        """Head features of every window with the encoder as it came, (N, P), from the store."""
+        width = len(self.pool) * self.encoder.model.config.hidden_size
         pieces = []
         for story in dict.fromkeys(self.windows.story):
             rows = self._rows_of(story)
@@ -108,7 +100,11 @@ class Hearing:
                     for batch in _batches(rows, WINDOWS_AT_ONCE):
                         yield self._pool(self._frozen_output(batch)).cpu().numpy()
 
-            address = self._address(story) | {"of": "pooled", "history": self.history}
+            address = self._address(story) | {
+                "of": "pooled",
+                "history": self.history,
+                "pooling": self.pooling,
+            }
             if self.store.dtype != "float32":  # then they depend on what was rounded on the way
                 address["from"] = f"{self.boundary} as {self.store.dtype}"
             pieces.append(self.store.array(address, (len(rows), width), compute))
@@ -191,8 +187,8 @@ class Hearing:
         return torch.stack(list(stored)).to(self.encoder.device).float()
 
     def _pool(self, hidden_BFD: Tensor) -> Tensor:
-        """Frames averaged to TRs, (B, n * D)."""
-        return torch.einsum("nf,bfd->bnd", self.pool, hidden_BFD).flatten(1)
+        """Frames pooled, (B, P)."""
+        return torch.einsum("rf,bfd->brd", self.pool, hidden_BFD).flatten(1)
 
     def _frozen_output(self, rows: NDArray[np.int64]) -> Tensor:
         """The pretrained encoder's output (B, F, D); by way of the store where stage 2 needs that too."""

@@ -1,6 +1,6 @@
 """Stage 1 and stage 2 of one configuration: a generator of one report per epoch."""
 
-# B windows, P = n * D head features, V targets
+# B windows, P head features, V targets
 
 import math
 import time
@@ -94,6 +94,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
             some,
             configuration.history,
             unfrozen.boundary,
+            configuration.pooling,
         )
         for some in (material.train, material.validation)
     )
