@@ -29,6 +29,7 @@ PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
 Pooling = Literal["tr", "mean", "last", "lanczos"]
+HiddenStates = tuple[int, ...] | Literal["weighted"] | None
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
@@ -158,7 +159,7 @@ class Lora(Options):
     targets: Annotated[tuple[AdaptedType, ...], AfterValidator(_named_once)] = ("attention", "feed_forward")
     """Whose matrices are adapted: attention (query, key, value, output) or feed_forward (both)."""
     layers: LayerRange | None = None
-    """First and last transformer layer that is adapted; null for every layer."""
+    """First and last transformer layer that is adapted; null for every layer that is run."""
 
     @field_validator("targets")
     @classmethod
@@ -191,9 +192,14 @@ class Configuration(Options):
     """What the head reads of the frames heard: tr, their mean in each TR (the paper's); mean, that over the
     whole history; last, that of its last TR alone; or lanczos, each TR by a Lanczos kernel of three lobes cut
     off at the volume's own time, smoother than tr, as encoding models commonly downsample."""
+    layers: HiddenStates = None
+    """Hidden states that the head reads, by number: 0 is what enters the first transformer layer, 1 what
+    leaves it, and so on to the encoder's output; null for that last one. One number; a list of them, read
+    side by side; or weighted, the sum of all, whose weights begin equal and are trained in stage 2 at the
+    head's rate. Layers above the highest that is read are not run."""
     unfrozen: Mapping[ParameterType, LayerRange | None] = Field(default_factory=_papers_choice)
     """Parameter types that stage 2 trains, each with first and last transformer layer; null for
-    every layer. An empty mapping fits the head alone; it is the default where lora is given."""
+    every layer that is run. An empty mapping fits the head alone; it is the default where lora is given."""
     lora: Lora | None = None
     """Low-rank adapters that stage 2 trains, in place of whole matrices or beside other types; null for none.
     `lora: {}` takes the defaults."""
@@ -239,6 +245,27 @@ class Configuration(Options):
     """Of the encoder in stage 2: auto takes bfloat16 on GPUs that are made for it, float32 elsewhere."""
     compile: bool = False
     """Let torch compile the trained part: minutes at the start, faster steps."""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _numbers_rise(cls, layers: object) -> object:
+        if layers is None or layers == "weighted":
+            return layers
+        listed = list(layers) if isinstance(layers, list | tuple) else [layers]
+        if not listed:
+            raise ValueError("empty; name at least one, or write null for the encoder's output")
+        numbers = [one for one in listed if type(one) is int]  # yes and no are ints, too
+        if len(numbers) < len(listed):
+            wrong = next(one for one in listed if type(one) is not int)
+            raise ValueError(
+                f"{wrong} is no hidden state; write a number, a list of numbers, weighted or null"
+            )
+        if min(numbers) < 0:
+            raise ValueError(f"{min(numbers)} is out of range; the nearest valid value is 0")
+        for one in numbers:
+            if numbers.count(one) > 1:
+                raise ValueError(f"{one} is named twice; name it once")
+        return tuple(sorted(numbers))  # their order says nothing: equal configurations share a digest
 
     @field_validator("unfrozen")
     @classmethod

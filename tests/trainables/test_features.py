@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, Wav2Vec2Model
 
-from wav2bold.config import Pooling, StoredType
+from wav2bold.config import HiddenStates, Pooling, StoredType
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder, load_encoder
+from wav2bold.trainables.families import SpeechModel, through_layers
 from wav2bold.trainables.features import Hearing
 
 SECONDS = 12.0
@@ -55,10 +56,11 @@ def hearing(
     history: int = HISTORY,
     subjects: tuple[str, ...] = ("sub-001",),
     pooling: Pooling = "tr",
+    layers: HiddenStates = None,
 ) -> Hearing:
     shards = listeners(tr_s, onset_s)
     some = windows(shards, subjects, list(SOUNDS), HISTORY)
-    return Hearing(encoder, shards, ActivationStore(folder), some, history, boundary, pooling)
+    return Hearing(encoder, shards, ActivationStore(folder), some, history, boundary, pooling, layers)
 
 
 def address_of(path: Path) -> str:
@@ -79,8 +81,9 @@ def transformers_own(
     tr_s: float = 1.0,
     history: int = HISTORY,
     pooling: Pooling = "tr",
+    state: int = 3,
 ) -> np.ndarray:
-    """(N, P) by transformers alone: cut, normalise, forward, average the frames of every TR, say."""
+    """(N, P) of a hidden state by transformers alone: cut, normalise, forward, average every TR, say."""
     extractor = AutoFeatureExtractor.from_pretrained(encoder.name)
     model = Wav2Vec2Model.from_pretrained(encoder.name).eval()
     length = round(history * tr_s * RATE_HZ)
@@ -89,7 +92,8 @@ def transformers_own(
         audio = SOUNDS[str(story)][stop - length : stop]
         inputs = extractor(audio, sampling_rate=RATE_HZ, return_tensors="pt").input_values
         with torch.no_grad():
-            hidden = model(inputs).last_hidden_state[0].numpy()
+            told = model(inputs, output_hidden_states=True)
+        hidden = [*told.hidden_states[:-1], told.last_hidden_state][state][0].numpy()
         middle_s = (320 * np.arange(len(hidden)) + 200) / RATE_HZ
         trs = [hidden[(middle_s >= n * tr_s) & (middle_s < (n + 1) * tr_s)].mean(0) for n in range(history)]
         ways = {
@@ -246,3 +250,79 @@ def test_nothing_after_a_volume_is_heard_however_frames_are_pooled(
     after = dataclasses.replace(heard, shards=other, store=ActivationStore(tmp_path / "two"))
     np.testing.assert_allclose(after.frozen_pooled[row], heard.frozen_pooled[row], atol=1e-5)
     assert not np.allclose(after.frozen_pooled[row + 1], heard.frozen_pooled[row + 1], atol=1e-3)
+
+
+# Other hidden states than the last
+
+
+def side_by_side(encoder: Encoder, some: Windows, states: tuple[int, ...]) -> np.ndarray:
+    """(N, K * n * D)."""
+    return np.concatenate([transformers_own(encoder, some, state=state) for state in states], axis=1)
+
+
+@pytest.fixture(scope="module")
+def each(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """What a head would read of each hidden state."""
+    some = hearing(encoder, tmp_path_factory.mktemp("store"), Boundary("audio")).windows
+    return [transformers_own(encoder, some, state=state) for state in range(4)]
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
+def test_hidden_states_are_read_side_by_side_whatever_is_stored(
+    encoder: Encoder, each: list[np.ndarray], boundary: Boundary, tmp_path: Path
+) -> None:
+    for layers in ((0,), (2,), (3,), (0, 2), (1, 2, 3)):
+        if boundary.layer > layers[-1]:
+            continue  # nothing that high is run
+        heard = hearing(encoder, tmp_path, boundary, layers=layers)
+        truth = np.concatenate([each[state] for state in layers], axis=1)
+        np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+        np.testing.assert_allclose(heard.all_pooled(encoder.model), truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
+def test_a_weighted_sum_is_that_of_all_hidden_states(
+    encoder: Encoder, each: list[np.ndarray], boundary: Boundary, tmp_path: Path
+) -> None:
+    heard = hearing(encoder, tmp_path, boundary, layers="weighted")
+    np.testing.assert_allclose(heard.frozen_pooled, sum(each) / 4, atol=1e-4)
+    weights = np.array([0.1, 0.2, 0.4, 0.3], np.float32)
+    truth = 0.1 * each[0] + 0.2 * each[1] + 0.4 * each[2] + 0.3 * each[3]
+    np.testing.assert_allclose(heard.frozen_features(weights), truth, atol=1e-4)
+    np.testing.assert_allclose(heard.all_pooled(encoder.model, weights), truth, atol=1e-4)
+
+
+def test_features_of_some_hidden_states_are_never_read_for_others(local: Encoder, tmp_path: Path) -> None:
+    """Of one width each."""
+    for _ in ("computed", "found"):
+        for layers in ((1,), (2,), None, (0, 2), (1, 3)):
+            heard = hearing(local, tmp_path, Boundary("conv"), layers=layers)
+            truth = side_by_side(local, heard.windows, layers or (3,))
+            np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+
+
+def test_what_lies_below_the_boundary_is_computed_once_and_what_lies_above_all_that_is_read_never(
+    local: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    whole = through_layers
+
+    def watched(model: SpeechModel, hidden: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        ran.extend(range(first, last))
+        return whole(model, hidden, first, last)
+
+    for place in ("encoder", "families"):
+        monkeypatch.setattr(f"wav2bold.trainables.{place}.through_layers", watched)
+    layers = (0, 1, 2)
+    one = hearing(local, tmp_path, Boundary("layer", 1), layers=layers)
+    assert len(one.frozen_pooled)
+    assert set(ran) == {0, 1}
+    monkeypatch.setattr("wav2bold.trainables.features.convolved", None)
+    monkeypatch.setattr("wav2bold.trainables.features.prefix", None)
+    ran.clear()
+    two = hearing(local, tmp_path, Boundary("layer", 1), layers=layers)
+    truth = side_by_side(local, two.windows, layers)
+    np.testing.assert_allclose(two.frozen_pooled, truth, atol=1e-4)
+    assert ran == []
+    np.testing.assert_allclose(two.all_pooled(local.model), truth, atol=1e-4)
+    assert set(ran) == {1}

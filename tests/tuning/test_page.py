@@ -331,3 +331,18 @@ def test_methods_say_what_the_head_read(findings: Findings, way: str, said: str)
     page = unescape(" ".join(render(dataclasses.replace(findings, study=other)).split()))
     assert said in page
     assert ("although it differs" in page) == (way != "tr")
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ("weighted", "the sum of all its hidden states, weighed equally at first and as trained in stage 2,"),
+        (4, "its hidden state 4, averaged to TRs"),
+        ([4, 8], "its hidden states 4 and 8, averaged to TRs"),
+    ],
+)
+def test_methods_say_which_hidden_states_the_head_read(findings: Findings, states: object, said: str) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(layers=states)})
+    page = unescape(" ".join(render(dataclasses.replace(findings, study=other)).split()))
+    assert said in page
+    assert "although it differs" in page

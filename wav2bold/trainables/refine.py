@@ -64,6 +64,7 @@ class Refined:
     """The refined encoder of the epoch whose validation score was best; epoch 0 if none helped.
 
     model: a copy, the pretrained one is untouched.  head: fitted with it.  score: on validation.
+    layer_weights: (K,) with which the head sums hidden states, None where it doesn't.
     """
 
     configuration: Configuration
@@ -71,6 +72,7 @@ class Refined:
     head: Head
     epoch: int
     score: float
+    layer_weights: NDArray[np.float32] | None = None
 
 
 def refine(material: Material, configuration: Configuration, seed: int) -> Generator[Report, None, Refined]:
@@ -95,6 +97,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
             configuration.history,
             unfrozen.boundary,
             configuration.pooling,
+            configuration.layers,
         )
         for some in (material.train, material.validation)
     )
@@ -114,7 +117,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
 
     told = report(0, math.nan, head, validation.frozen_pooled)
-    best = Refined(configuration, material.encoder.model, head, 0, told.score)
+    best = Refined(configuration, material.encoder.model, head, 0, told.score, train.first_weights)
     yield told
     if told.last:
         return best
@@ -141,9 +144,10 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
             )
             yield replace(told, epoch=epoch, loss=math.nan, score=best.score, last=True, note=note)
             return best
-        told = report(epoch, loss, training.head, validation.all_pooled(training.model))
+        head, weights = training.head, training.layer_weights
+        told = report(epoch, loss, head, validation.all_pooled(training.model, weights))
         if told.score > best.score:
-            best = Refined(configuration, merged(training.model), training.head, epoch, told.score)
+            best = Refined(configuration, merged(training.model), head, epoch, told.score, weights)
         if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
             told = replace(told, last=True)
         yield told

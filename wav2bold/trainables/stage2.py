@@ -52,10 +52,15 @@ class Stage2:
         self._unfrozen = [each for _, each in named]
         self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
         self._head = TorchHead(head, device)
+        weights = hearing.first_weights
+        self._logits_K = (
+            None if weights is None else torch.zeros(len(weights), device=device, requires_grad=True)
+        )
+        self._of_head = [*self._head.parameters, *([] if self._logits_K is None else [self._logits_K])]
         self._drift = FollowedDrift(drift, hearing.frozen_pooled, device)
         self._optimisers = optimisers_of(
             named,
-            self._head.parameters,
+            self._of_head,
             kind=configuration.optimiser,
             encoder_lr=configuration.encoder_lr,
             head_lr=configuration.head_lr,
@@ -77,6 +82,15 @@ class Stage2:
         """The head as it is now."""
         return self._head.head()
 
+    @property
+    def layer_weights(self) -> NDArray[np.float32] | None:
+        """(K,) weights of the hidden states as they are now, sum 1; None where they aren't summed."""
+        weights_K = self._weights()
+        return None if weights_K is None else weights_K.detach().cpu().numpy()
+
+    def _weights(self) -> Tensor | None:
+        return None if self._logits_K is None else torch.softmax(self._logits_K, 0)
+
     def epoch(self, number: int) -> float:
         """Train on every window once; mean loss of the epoch's steps, without penalties.
 
@@ -95,7 +109,7 @@ class Stage2:
 
     def all_pooled(self) -> NDArray[np.float32]:
         """Head features of every training window with the encoder as it is now, (N, P)."""
-        return self._hearing.all_pooled(self.model)
+        return self._hearing.all_pooled(self.model, self.layer_weights)
 
     def _share_of_rate(self, step: int) -> float:
         return warmup_cosine(step, self._options.warmup_steps, self._all_steps)
@@ -115,7 +129,7 @@ class Stage2:
         (self._head.penalty() / self._measured).backward()
         if self._start:
             self._anchor()
-        torch.nn.utils.clip_grad_norm_([*self._unfrozen, *self._head.parameters], self._options.clip)
+        torch.nn.utils.clip_grad_norm_([*self._unfrozen, *self._of_head], self._options.clip)
         for each in self._optimisers:
             each.step()
         for schedule in self._schedules:
@@ -180,8 +194,8 @@ class Stage2:
             noise = torch.randn(below.shape, generator=random, device=below.device, dtype=below.dtype)
             below = below + self._options.input_noise * spread * noise
         with autocast(self._options, below.device):
-            features_BP = self._pooled(self.model, below)
-        return features_BP.float()
+            upper = self._pooled(self.model, below)
+        return self._hearing.features(rows, upper.float(), self._weights())
 
     def _loss(self, blocks: Sequence[NDArray[np.int64]], features_BP: Tensor) -> Tensor:
         """Sum over the blocks of what the predictions from these features cost."""

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from wav2bold.config import Configuration, Pooling
+from wav2bold.config import Configuration, HiddenStates, Pooling
 from wav2bold.pages.words import count, listed
 from wav2bold.trainables.evaluate import BLOCK_S
 from wav2bold.trainables.ridge import ALPHAS
@@ -40,6 +40,7 @@ def methods(findings: Findings) -> dict[str, Any]:
         "validation": f"{len(stories.validation)} to choose ({listed(stories.validation)})",
         "test": f"{len(stories.test)} to test ({listed(stories.test)})",
         "encoder": encoder_name(study.encoder),
+        "hidden": _hidden(study.configuration.layers),
         "read": READ[study.configuration.pooling],
         "alphas": f"{len(ALPHAS)} values from {ALPHAS[0]:,.0f} to {ALPHAS[-1]:,.0f}",
         "trials": count(len(findings.trials), "configuration"),
@@ -69,8 +70,18 @@ def _is_papers(first: Configuration) -> bool:
     given = Configuration()
     return all(
         getattr(first, option) == getattr(given, option)
-        for option in ("history", "pooling", "unfrozen", "lora", "head_l2")
+        for option in ("history", "pooling", "layers", "unfrozen", "lora", "head_l2")
     )
+
+
+def _hidden(layers: HiddenStates) -> str:
+    """Which hidden states the head read."""
+    if layers is None:
+        return "its last hidden states"
+    if layers == "weighted":
+        return "the sum of all its hidden states, weighed equally at first and as trained in stage 2"
+    numbers = listed([str(number) for number in layers])
+    return f"its hidden states {numbers}" if len(layers) > 1 else f"its hidden state {numbers}"
 
 
 def _averaged(findings: Findings) -> bool:
