@@ -208,6 +208,10 @@ class Configuration(Options):
     minimum step by step, as the paper does, and is there to compare with (noise: white)."""
     head_l2: Annotated[float, Field(gt=0)] = 1.0
     """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
+    head_rank: Annotated[int, Field(ge=1)] | None = None
+    """Directions of the features that all targets share: the head's weights are a product of two matrices of
+    this inner size, at first the best such fit to stage 1's predictions (reduced-rank regression), then
+    trained as two; null for a head that is free."""
     encoder_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """Learning rate of the encoder, at its highest."""
     head_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4

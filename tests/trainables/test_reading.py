@@ -13,6 +13,7 @@ from transformers import AutoFeatureExtractor, Wav2Vec2Model
 from wav2bold.config import Configuration, Pooling
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import Windows, windows
+from wav2bold.errors import UserError
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.evaluate import evaluate
@@ -86,6 +87,7 @@ def pooled(hidden: np.ndarray, way: Pooling) -> np.ndarray:
         ({"attention": (1, 1)}, {"layers": (0, 2), "pooling": "lanczos"}),
         ({"attention": (1, 2)}, {"layers": "weighted", "pooling": "mean"}),
         ({"feed_forward": None}, {"layers": "weighted"}),
+        ({"attention": (1, 2)}, {"head_rank": 2}),
     ],
     ids=str,
 )
@@ -102,6 +104,7 @@ def test_scores_and_evaluation_are_those_of_what_the_head_was_told_to_read(
     options = configuration(unfrozen, head_l2=100.0, **choice)
     reports, refined = run(some, options)
     assert refined.epoch == 2
+    assert np.linalg.matrix_rank(refined.head.weight, tol=1e-5) == (options.head_rank or 3)
     folder = tmp_path / "refined"
     save_refined(folder, refined, small, reports, {})
     before = read(small.name, some.validation, options)
@@ -140,6 +143,27 @@ def test_where_no_epoch_helps_the_weights_are_the_equal_ones(small: Encoder, tmp
     options = configuration({}, layers="weighted")
     _, refined = run(of_one(material(small, tmp_path)), options)
     np.testing.assert_array_equal(refined.layer_weights, np.full(4, 0.25))
+
+
+def test_a_head_of_lower_rank_begins_as_reduced_rank_regression(small: Encoder, tmp_path: Path) -> None:
+    """The ridge's fitted values, on their first principal direction, which predicts what is new alike."""
+    some = of_one(material(small, tmp_path))
+    options = configuration({}, head_rank=1)
+    reports, refined = run(some, options)
+    train, validation = (read(small.name, part, options) for part in (some.train, some.validation))
+    head = fit_head(train, some.train.y, some.train.story, guard=HISTORY)
+    fitted = (train - head.mean) / head.sd @ head.weight
+    values, vectors = np.linalg.eigh(fitted.T.astype(np.float64) @ fitted)
+    direction = vectors[:, [values.argmax()]]
+    truth = (validation - head.mean) / head.sd @ head.weight @ direction @ direction.T
+    np.testing.assert_allclose(reports[0].scores, pearson(some.validation.y, truth), atol=1e-3)
+    assert np.linalg.matrix_rank(refined.head.weight, tol=1e-5) == 1
+    assert reports[0].scores != pytest.approx(pearson(some.validation.y, head.predict(validation)), abs=1e-3)
+
+
+def test_a_rank_that_the_head_cannot_have_is_refused_before_training(small: Encoder, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"head_rank: 4 is out of range: .* 3 targets; the nearest .* is 3"):
+        run(of_one(material(small, tmp_path)), configuration({"attention": (2, 2)}, head_rank=4))
 
 
 def plain_loop(some: Material, options: Configuration) -> tuple[list[float], np.ndarray]:

@@ -346,3 +346,9 @@ def test_methods_say_which_hidden_states_the_head_read(findings: Findings, state
     page = unescape(" ".join(render(dataclasses.replace(findings, study=other)).split()))
     assert said in page
     assert "although it differs" in page
+
+
+def test_methods_tell_of_a_head_of_lower_rank(findings: Findings, html: str) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(head_rank=12)})
+    assert "linear head of rank 12" in " ".join(render(dataclasses.replace(findings, study=other)).split())
+    assert "of rank" not in html

@@ -21,6 +21,7 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
+from wav2bold.trainables.reduced import reduced
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import brain_score, pearson
 from wav2bold.trainables.stage1 import solve_stage1
@@ -42,7 +43,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Report:
-    """One epoch. Epoch 0 is stage 1: the frozen encoder with the exact ridge head.
+    """One epoch. Epoch 0 is stage 1: the frozen encoder with the exact ridge head, of the rank asked for.
 
     loss: mean of the epoch's steps (NaN in epoch 0).  score: mean r over targets on the validation
     stories.  scores: (V,) r per target.  white_score: the same mean where noise was made white.
@@ -83,7 +84,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
     that BOLD lost, and errors are weighed by the noise that stage 1 leaves over. Everything below the lowest
     unfrozen parameter is read from the store.
     A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
-    Raises UserError if not even one window fits into memory.
+    Raises UserError if not even one window fits into memory, or if the head can't have its rank.
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
@@ -107,6 +108,10 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
 
     features = drift.removed(train.frozen_pooled)
     head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
+    factors = None
+    if configuration.head_rank is not None:
+        factors = reduced(head, configuration.head_rank, features)
+        head = replace(head, weight=factors[0] @ factors[1])
 
     def report(epoch: int, loss: float, head: Head, features: NDArray[np.float32], note: str = "") -> Report:
         predicted = head.predict(validation_drift.removed(features))
@@ -131,7 +136,7 @@ def refine(material: Material, configuration: Configuration, seed: int) -> Gener
         ceiling_weights(material) if configuration.weight_by_ceiling else None,
         material.encoder.device,
     )
-    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed)
+    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed, factors)
     while True:
         epoch = told.epoch + 1
         try:

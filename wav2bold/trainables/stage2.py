@@ -18,6 +18,7 @@ from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.optimisers import optimisers_of, warmup_cosine
+from wav2bold.trainables.reduced import Factors
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
 
@@ -31,8 +32,8 @@ class DivergedError(Exception):
 class Stage2:
     """Trains an encoder, those of its parameters that require gradient, and a head, on the training windows.
 
-    model: the encoder.  head: as it is now.  micro_batch: windows that go through the encoder at once; fewer
-    than were asked for once memory ran out.
+    model: the encoder.  head: as it is now.  factors: as in `TorchHead`.
+    micro_batch: windows that go through the encoder at once; fewer than were asked for once memory ran out.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Stage2:
         drift: Drift,
         configuration: Configuration,
         seed: int,
+        factors: Factors | None = None,
     ) -> None:
         self._hearing, self._criterion, self._options, self._seed = hearing, criterion, configuration, seed
         device = hearing.encoder.device
@@ -51,7 +53,7 @@ class Stage2:
         named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
         self._unfrozen = [each for _, each in named]
         self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
-        self._head = TorchHead(head, device)
+        self._head = TorchHead(head, device, factors)
         weights = hearing.first_weights
         self._logits_K = (
             None if weights is None else torch.zeros(len(weights), device=device, requires_grad=True)

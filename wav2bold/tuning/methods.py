@@ -42,6 +42,7 @@ def methods(findings: Findings) -> dict[str, Any]:
         "encoder": encoder_name(study.encoder),
         "hidden": _hidden(study.configuration.layers),
         "read": READ[study.configuration.pooling],
+        "rank": study.configuration.head_rank,
         "alphas": f"{len(ALPHAS)} values from {ALPHAS[0]:,.0f} to {ALPHAS[-1]:,.0f}",
         "trials": count(len(findings.trials), "configuration"),
         "history": f"{history.low} to {history.high} TRs",
@@ -70,7 +71,7 @@ def _is_papers(first: Configuration) -> bool:
     given = Configuration()
     return all(
         getattr(first, option) == getattr(given, option)
-        for option in ("history", "pooling", "layers", "unfrozen", "lora", "head_l2")
+        for option in ("history", "pooling", "layers", "unfrozen", "lora", "head_l2", "head_rank")
     )
 
 
