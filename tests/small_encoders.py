@@ -19,6 +19,9 @@ from transformers import (
     WavLMModel,
 )
 
+from wav2bold.trainables.encoder import Boundary, Encoder, suffix
+from wav2bold.trainables.families import SpeechModel
+
 RATE_HZ = 16_000
 LAYERS = 3
 
@@ -107,6 +110,13 @@ def save_small(folder: Path, kind: str, do_normalize: bool = True, seed: int = 0
     model.save_pretrained(folder)
     Wav2Vec2FeatureExtractor(sampling_rate=RATE_HZ, do_normalize=do_normalize).save_pretrained(folder)
     return folder
+
+
+def output_above(
+    encoder: Encoder, model: SpeechModel, boundary: Boundary, below: torch.Tensor
+) -> torch.Tensor:
+    """The last hidden state alone."""
+    return suffix(encoder, model, boundary, below, (encoder.layers,))[0]
 
 
 def published(name: str) -> PreTrainedModel:

@@ -73,6 +73,14 @@ def test_an_option_like_no_other_names_all(tmp_path: Path) -> None:
         ("seed: -1", "seed: -1 is out of range; the nearest valid value is 0"),
         ("cleaning: {dtype: float8}", "float8 is none of float16, float32; did you mean"),
         ("configuration: {stage1: adamw}", "adamw is none of ridge, adam; did you mean adam?"),
+        ("configuration: {pooling: lanczo}", "lanczo is none of tr, mean, last, lanczos; did you mean"),
+        ("configuration: {head_rank: 0}", "head_rank: 0 is out of range; the nearest valid value is 1"),
+        ("configuration: {layers: -1}", "layers: -1 is out of range; the nearest valid value is 0"),
+        ("configuration: {layers: [3, 5, 3]}", "layers: 3 is named twice; name it once"),
+        ("configuration: {layers: []}", "layers: empty; name at least one, or write null"),
+        ("configuration: {layers: weigthed}", "layers: weigthed is no hidden state; write a number, a list"),
+        ("configuration: {layers: [1.5]}", "layers: 1.5 is no hidden state; write a number, a list"),
+        ("configuration: {layers: yes}", "layers: True is no hidden state; write a number, a list"),
         ("configuration: {unfrozen: {atention: null}}", "did you mean attention?"),
         ("configuration: {unfrozen: {attention: [3, 1]}}", "layers 3 to 1 run backwards; write [1, 3]"),
         ("configuration: {unfrozen: {attention: [3]}}", "too short; write [first, last]"),
@@ -255,6 +263,10 @@ layers = st.none() | st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambd
 configurations = st.builds(
     Configuration,
     history=st.integers(1, 40),
+    layers=st.none()
+    | st.just("weighted")
+    | st.integers(0, 24)
+    | st.sets(st.integers(0, 24), min_size=1).map(list),
     unfrozen=st.dictionaries(st.sampled_from(PARAMETER_TYPES), layers),
     encoder_lr=st.floats(1e-12, 1.0),
     head_l2=st.floats(1e-12, 1e12),
@@ -282,9 +294,12 @@ def test_adam_in_stage_1_is_refused_where_noise_is_modelled() -> None:
 def test_a_digest_changes_with_every_option() -> None:
     others = [
         Configuration(history=7),
+        *(Configuration(pooling=way) for way in ("mean", "last", "lanczos")),
+        *(Configuration(layers=layers) for layers in ("weighted", 4, [4, 8])),
         Configuration(unfrozen={}),
         Configuration(unfrozen={"attention": (0, 1)}),
         Configuration(head_l2=2.0),
+        Configuration(head_rank=8),
         Configuration(noise="white"),
         Configuration(stage1="adam", noise="white"),
         Configuration(optimiser="muon"),
@@ -304,6 +319,8 @@ def test_a_digest_does_not_ask_for_the_order() -> None:
     one = Configuration(unfrozen={"attention": None, "bias": (0, 1)})
     other = Configuration(unfrozen={"bias": (0, 1), "attention": None})
     assert one.digest == other.digest
+    assert Configuration(layers=[8, 4]).digest == Configuration(layers=(4, 8)).digest
+    assert Configuration(layers=4).digest == Configuration(layers=[4]).digest
     targets = ("attention", "feed_forward")
     one, other = (Configuration(lora=Lora(targets=order)) for order in (targets, targets[::-1]))
     assert one.digest == other.digest

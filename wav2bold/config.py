@@ -28,6 +28,8 @@ StoredType = Literal["float32", "bfloat16", "float16"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
+Pooling = Literal["tr", "mean", "last", "lanczos"]
+HiddenStates = tuple[int, ...] | Literal["weighted"] | None
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
 
@@ -157,7 +159,7 @@ class Lora(Options):
     targets: Annotated[tuple[AdaptedType, ...], AfterValidator(_named_once)] = ("attention", "feed_forward")
     """Whose matrices are adapted: attention (query, key, value, output) or feed_forward (both)."""
     layers: LayerRange | None = None
-    """First and last transformer layer that is adapted; null for every layer."""
+    """First and last transformer layer that is adapted; null for every layer that is run."""
 
     @field_validator("targets")
     @classmethod
@@ -186,9 +188,18 @@ class Configuration(Options):
 
     history: Annotated[int, Field(ge=1, le=40)] = 6
     """TRs of audio, up to a volume's own time, that the encoder hears."""
+    pooling: Pooling = "tr"
+    """What the head reads of the frames heard: tr, their mean in each TR (the paper's); mean, that over the
+    whole history; last, that of its last TR alone; or lanczos, each TR by a Lanczos kernel of three lobes cut
+    off at the volume's own time, smoother than tr, as encoding models commonly downsample."""
+    layers: HiddenStates = None
+    """Hidden states that the head reads, by number: 0 is what enters the first transformer layer, 1 what
+    leaves it, and so on to the encoder's output; null for that last one. One number; a list of them, read
+    side by side; or weighted, the sum of all, whose weights begin equal and are trained in stage 2 at the
+    head's rate. Layers above the highest that is read are not run."""
     unfrozen: Mapping[ParameterType, LayerRange | None] = Field(default_factory=_papers_choice)
     """Parameter types that stage 2 trains, each with first and last transformer layer; null for
-    every layer. An empty mapping fits the head alone; it is the default where lora is given."""
+    every layer that is run. An empty mapping fits the head alone; it is the default where lora is given."""
     lora: Lora | None = None
     """Low-rank adapters that stage 2 trains, in place of whole matrices or beside other types; null for none.
     `lora: {}` takes the defaults."""
@@ -197,6 +208,10 @@ class Configuration(Options):
     minimum step by step, as the paper does, and is there to compare with (noise: white)."""
     head_l2: Annotated[float, Field(gt=0)] = 1.0
     """Penalty on the head, as a multiple of the one that cross-validation chose per target."""
+    head_rank: Annotated[int, Field(ge=1)] | None = None
+    """Directions of the features that all targets share: the head's weights are a product of two matrices of
+    this inner size, at first the best such fit to stage 1's predictions (reduced-rank regression), then
+    trained as two; null for a head that is free."""
     encoder_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
     """Learning rate of the encoder, at its highest."""
     head_lr: Annotated[float, Field(gt=0, le=1)] = 1e-4
@@ -240,6 +255,27 @@ class Configuration(Options):
     compile: bool = False
     """Let torch compile the trained part: minutes at the start, faster steps."""
 
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _numbers_rise(cls, layers: object) -> object:
+        if layers is None or layers == "weighted":
+            return layers
+        listed = list(layers) if isinstance(layers, list | tuple) else [layers]
+        if not listed:
+            raise ValueError("empty; name at least one, or write null for the encoder's output")
+        numbers = [one for one in listed if type(one) is int]  # yes and no are ints, too
+        if len(numbers) < len(listed):
+            wrong = next(one for one in listed if type(one) is not int)
+            raise ValueError(
+                f"{wrong} is no hidden state; write a number, a list of numbers, weighted or null"
+            )
+        if min(numbers) < 0:
+            raise ValueError(f"{min(numbers)} is out of range; the nearest valid value is 0")
+        for one in numbers:
+            if numbers.count(one) > 1:
+                raise ValueError(f"{one} is named twice; name it once")
+        return tuple(sorted(numbers))  # their order says nothing: equal configurations share a digest
+
     @field_validator("unfrozen")
     @classmethod
     def _ranges_rise(
@@ -261,6 +297,15 @@ class Configuration(Options):
     def _adam_is_plain(self) -> Self:
         if self.stage1 == "adam" and self.noise == "ar":
             raise ValueError("stage1: adam knows no model of noise; set noise: white, or stage1: ridge")
+        return self
+
+    @model_validator(mode="after")
+    def _stretches_are_read_plainly(self) -> Self:
+        if self.context == "stretch" and (self.pooling != "tr" or self.layers is not None):
+            raise ValueError(
+                "context: stretch reads the encoder's output by TRs; set pooling: tr and layers: null, or "
+                "context: window"
+            )
         return self
 
     @model_validator(mode="after")

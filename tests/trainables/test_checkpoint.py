@@ -43,17 +43,11 @@ def head(seed: int = 0) -> Head:
 
 def reports() -> list[Report]:
     scores = np.array([[0.1, 0.2, np.nan, 0.4], [0.2, 0.3, np.nan, 0.5], [0.0, 0.1, np.nan, 0.2]])
+    means = [float(np.nanmean(row)) for row in scores]
+    losses = [float("nan"), 0.5, -0.5]
     return [
-        Report(
-            epoch,
-            float("nan") if epoch == 0 else 1.5 - epoch,
-            float(np.nanmean(row)),
-            row,
-            0.5,
-            epoch + 1.0,
-            last=False,
-        )
-        for epoch, row in enumerate(scores)
+        Report(epoch, loss, mean, row, mean, epoch + 1.0, epoch == 2)
+        for epoch, (loss, mean, row) in enumerate(zip(losses, means, scores, strict=True))
     ]
 
 
@@ -219,3 +213,26 @@ def test_missing_weights_and_configuration_are_named(
     (tmp_path / "sub-001" / "model.safetensors").unlink()
     with pytest.raises(EncoderError, match=r"can't be loaded \(Error no file named model.safetensors"):
         load_refined(tmp_path / "sub-001")
+
+
+def test_weights_of_hidden_states_come_back_bit_by_bit_and_are_told(
+    tmp_path: Path, encoder: Encoder, other: Wav2Vec2Model
+) -> None:
+    weights = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
+    configuration = CONFIGURATION.model_copy(update={"layers": "weighted"})
+    refined = Refined(configuration, other, head(), 1, 0.3, weights)
+    save_refined(tmp_path / "a", refined, encoder, reports(), ORIGIN)
+    np.testing.assert_array_equal(load_refined(tmp_path / "a").layer_weights, weights)
+    file = tmp_path / "a" / "refined.json"
+    told = json.loads(file.read_text())
+    assert told["layer_weights"] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    file.write_text(json.dumps(told | {"layer_weights": [0.5, 0.5]}))
+    with pytest.raises(DataError) as raised:
+        load_refined(tmp_path / "a")
+    assert str(raised.value) == f"{file}: holds 2 layer_weights; run `wav2bold refine` again"
+
+
+def test_without_weights_none_are_told(tmp_path: Path, encoder: Encoder, other: Wav2Vec2Model) -> None:
+    save(tmp_path / "sub-001", encoder, other)
+    assert load_refined(tmp_path / "sub-001").layer_weights is None
+    assert "layer_weights" not in json.loads((tmp_path / "sub-001" / "refined.json").read_text())

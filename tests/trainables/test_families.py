@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_encoders import KINDS, LAYERS, MODELS, RATE_HZ, save_small
+from small_encoders import KINDS, LAYERS, MODELS, RATE_HZ, output_above, save_small
 from transformers import AutoFeatureExtractor
 
 from wav2bold.trainables.encoder import Boundary, Encoder, heard, load_encoder, prefix, suffix
@@ -77,10 +77,28 @@ def test_windows_are_normalised_as_the_feature_extractor_does(encoder: Encoder, 
 @pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
 def test_prefix_and_suffix_give_the_models_own_output(encoder: Encoder, boundary: Boundary) -> None:
     with torch.no_grad():
-        ours = suffix(encoder, encoder.model, boundary, below(encoder, boundary, sounds()))
+        ours = output_above(encoder, encoder.model, boundary, below(encoder, boundary, sounds()))
     theirs = transformers_own(encoder, inputs_of(encoder, sounds()))[-1]
     assert theirs.std() > 0.1
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
+def test_hidden_states_above_a_boundary_are_those_that_the_model_tells_of(
+    encoder: Encoder, boundary: Boundary
+) -> None:
+    """As `output_hidden_states` has them, but for the last: that is the output, after the norm."""
+    with torch.no_grad():
+        told = encoder.model(inputs_of(encoder, sounds()), output_hidden_states=True)
+        theirs = [*told.hidden_states[:-1], told.last_hidden_state]
+        assert len(theirs) == LAYERS + 1
+        for numbers in ((0, 1, 2, 3), (1, 3), (0, 2), (3,)):
+            there = [number for number in numbers if number >= boundary.layer]
+            stored = below(encoder, boundary, sounds())
+            ours = suffix(encoder, encoder.model, boundary, stored, there)
+            assert len(ours) == len(there)
+            for number, state in zip(there, ours, strict=True):
+                torch.testing.assert_close(state, theirs[number], atol=5e-5, rtol=1e-5)
 
 
 def test_what_is_stored_of_a_layer_is_what_the_model_gives_to_it(encoder: Encoder) -> None:
@@ -111,8 +129,8 @@ def test_the_bias_of_relative_positions_is_that_of_the_model_in_use(tmp_path: Pa
         boundary = Boundary("layer", 2)
         stored = below(replace(encoder, model=model), boundary, sounds())
         theirs = model(heard(encoder, sounds())).last_hidden_state
-        torch.testing.assert_close(suffix(encoder, model, boundary, stored), theirs, atol=1e-5, rtol=0)
-        assert (suffix(encoder, encoder.model, boundary, stored) - theirs).abs().max() > 0.01
+        torch.testing.assert_close(output_above(encoder, model, boundary, stored), theirs, atol=1e-5, rtol=0)
+        assert (output_above(encoder, encoder.model, boundary, stored) - theirs).abs().max() > 0.01
 
 
 # Convolutions

@@ -1,28 +1,29 @@
 """What the head reads is the model's own output averaged over TRs, by whichever way it was computed."""
 
 import dataclasses
-from fractions import Fraction
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from listeners import RATE_HZ, InMemory, in_memory, save_small_wav2vec2, speech, volumes
+from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, Wav2Vec2Model
 
-from wav2bold.config import StoredType
+from wav2bold.config import HiddenStates, Pooling, StoredType
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder, load_encoder
-from wav2bold.trainables.features import Hearing, pooling
+from wav2bold.trainables.families import SpeechModel, through_layers
+from wav2bold.trainables.features import Hearing
 
 SECONDS = 12.0
 HISTORY = 3
 BOUNDARIES = [Boundary("audio"), Boundary("conv"), *(Boundary("layer", n) for n in range(4))]
 SOUNDS = {"ferry": speech(SECONDS, 1), "bakery": speech(SECONDS, 2)}
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 FAMILIES = [("base", True), ("base", False), ("large", True), ("large", False)]
 
 
@@ -54,16 +55,35 @@ def hearing(
     onset_s: float = 0.0,
     history: int = HISTORY,
     subjects: tuple[str, ...] = ("sub-001",),
+    pooling: Pooling = "tr",
+    layers: HiddenStates = None,
 ) -> Hearing:
     shards = listeners(tr_s, onset_s)
     some = windows(shards, subjects, list(SOUNDS), HISTORY)
-    return Hearing(encoder, shards, ActivationStore(folder), some, history, boundary)
+    return Hearing(encoder, shards, ActivationStore(folder), some, history, boundary, pooling, layers)
+
+
+def address_of(path: Path) -> str:
+    with safe_open(path, "np") as file:
+        return file.metadata()["address"]
+
+
+def lanczos(hidden: np.ndarray, middle_tr: np.ndarray, at_tr: float) -> np.ndarray:
+    """Frames' mean, weighed by the textbook's sin(pi x) sin(pi x / 3) / (pi^2 x^2 / 3) within three TRs."""
+    x = np.where(middle_tr == at_tr, 1e-9, middle_tr - at_tr)
+    weight = np.sin(np.pi * x) * np.sin(np.pi * x / 3) / (np.pi**2 * x**2 / 3) * (np.abs(x) < 3)
+    return weight @ hidden / weight.sum()
 
 
 def transformers_own(
-    encoder: Encoder, some: Windows, tr_s: float = 1.0, history: int = HISTORY
+    encoder: Encoder,
+    some: Windows,
+    tr_s: float = 1.0,
+    history: int = HISTORY,
+    pooling: Pooling = "tr",
+    state: int = 3,
 ) -> np.ndarray:
-    """(N, n * D) by transformers alone: cut, normalise, forward, average the frames of every TR."""
+    """(N, P) of a hidden state by transformers alone: cut, normalise, forward, average every TR, say."""
     extractor = AutoFeatureExtractor.from_pretrained(encoder.name)
     model = Wav2Vec2Model.from_pretrained(encoder.name).eval()
     length = round(history * tr_s * RATE_HZ)
@@ -72,38 +92,18 @@ def transformers_own(
         audio = SOUNDS[str(story)][stop - length : stop]
         inputs = extractor(audio, sampling_rate=RATE_HZ, return_tensors="pt").input_values
         with torch.no_grad():
-            hidden = model(inputs).last_hidden_state[0].numpy()
+            told = model(inputs, output_hidden_states=True)
+        hidden = [*told.hidden_states[:-1], told.last_hidden_state][state][0].numpy()
         middle_s = (320 * np.arange(len(hidden)) + 200) / RATE_HZ
-        pooled.append(
-            [hidden[(middle_s >= n * tr_s) & (middle_s < (n + 1) * tr_s)].mean(0) for n in range(history)]
-        )
+        trs = [hidden[(middle_s >= n * tr_s) & (middle_s < (n + 1) * tr_s)].mean(0) for n in range(history)]
+        ways = {
+            "tr": trs,
+            "mean": [hidden.mean(0)],
+            "last": [trs[-1]],
+            "lanczos": [lanczos(hidden, middle_s / tr_s, n + 0.5) for n in range(history)],
+        }
+        pooled.append(ways[pooling])
     return np.array(pooled).reshape(len(some), -1)
-
-
-# Pooling
-
-
-@given(tr_ms=st.integers(300, 3000), history=st.integers(1, 12))
-@settings(max_examples=60, deadline=None)
-def test_a_frame_is_averaged_in_the_tr_of_its_middle(
-    tr_ms: int,
-    history: int,
-) -> None:
-    class Base:
-        stride, receptive_field = 320, 400
-
-    samples = round(Fraction(history * tr_ms * 16))
-    frames = (samples - 400) // 320 + 1
-    pool = pooling(Base(), frames, history, tr_ms / 1000).numpy()  # type: ignore[arg-type]
-    assert pool.shape == (history, frames)
-    np.testing.assert_allclose(pool.sum(1), 1, atol=1e-5)
-    assert ((pool > 0).sum(0) == 1).all()  # every frame once
-    for row in pool:
-        assert len(set(row[row > 0])) == 1  # all frames of a TR alike
-    edges = [Fraction(200 + 320 * frame, 16 * tr_ms) for frame in range(frames)]
-    away = [abs(edge - round(edge)) for edge in edges]
-    clear = [frame for frame in range(frames) if away[frame] > Fraction(1, 10**9)]
-    assert [int(pool[:, frame].argmax()) for frame in clear] == [int(edges[frame]) for frame in clear]
 
 
 # One output, many ways
@@ -219,3 +219,110 @@ def test_a_shorter_history_is_the_end_of_the_same_windows(encoder: Encoder, tmp_
     np.testing.assert_allclose(
         heard.frozen_pooled, transformers_own(encoder, heard.windows, history=2), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("history", [1, HISTORY])
+def test_what_is_pooled_in_one_way_is_never_read_for_another(
+    local: Encoder, tmp_path: Path, history: int
+) -> None:
+    """Ways of one width, and at a history of one TR all four, whose stored arrays are alike in shape."""
+    for _ in ("computed", "found"):
+        for way in POOLINGS:
+            heard = hearing(local, tmp_path, Boundary("layer", 1), history=history, pooling=way)
+            truth = transformers_own(local, heard.windows, history=history, pooling=way)
+            assert truth.shape == (len(heard.windows), 16 * (history if way in {"tr", "lanczos"} else 1))
+            np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+            np.testing.assert_allclose(heard.all_pooled(local.model), truth, atol=1e-4)
+    stored = [path for path in tmp_path.rglob("*.safetensors") if "pooled" in address_of(path)]
+    assert len(stored) == len(SOUNDS) * len(POOLINGS)
+
+
+@pytest.mark.parametrize("way", POOLINGS)
+def test_nothing_after_a_volume_is_heard_however_frames_are_pooled(
+    encoder: Encoder, tmp_path: Path, way: Pooling
+) -> None:
+    heard = hearing(encoder, tmp_path / "one", Boundary("conv"), pooling=way)
+    row = len(heard.windows) // 4
+    story, stop = str(heard.windows.story[row]), int(heard.windows.stop[row])
+    changed = SOUNDS[story].copy()
+    changed[stop:] = speech(SECONDS, 9)[stop:]
+    other = in_memory(dict.fromkeys(SOUNDS, SECONDS), heard.shards.told, 1.0, SOUNDS | {story: changed})
+    after = dataclasses.replace(heard, shards=other, store=ActivationStore(tmp_path / "two"))
+    np.testing.assert_allclose(after.frozen_pooled[row], heard.frozen_pooled[row], atol=1e-5)
+    assert not np.allclose(after.frozen_pooled[row + 1], heard.frozen_pooled[row + 1], atol=1e-3)
+
+
+# Other hidden states than the last
+
+
+def side_by_side(encoder: Encoder, some: Windows, states: tuple[int, ...]) -> np.ndarray:
+    """(N, K * n * D)."""
+    return np.concatenate([transformers_own(encoder, some, state=state) for state in states], axis=1)
+
+
+@pytest.fixture(scope="module")
+def each(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """What a head would read of each hidden state."""
+    some = hearing(encoder, tmp_path_factory.mktemp("store"), Boundary("audio")).windows
+    return [transformers_own(encoder, some, state=state) for state in range(4)]
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
+def test_hidden_states_are_read_side_by_side_whatever_is_stored(
+    encoder: Encoder, each: list[np.ndarray], boundary: Boundary, tmp_path: Path
+) -> None:
+    for layers in ((0,), (2,), (3,), (0, 2), (1, 2, 3)):
+        if boundary.layer > layers[-1]:
+            continue  # nothing that high is run
+        heard = hearing(encoder, tmp_path, boundary, layers=layers)
+        truth = np.concatenate([each[state] for state in layers], axis=1)
+        np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+        np.testing.assert_allclose(heard.all_pooled(encoder.model), truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("boundary", BOUNDARIES, ids=str)
+def test_a_weighted_sum_is_that_of_all_hidden_states(
+    encoder: Encoder, each: list[np.ndarray], boundary: Boundary, tmp_path: Path
+) -> None:
+    heard = hearing(encoder, tmp_path, boundary, layers="weighted")
+    np.testing.assert_allclose(heard.frozen_pooled, sum(each) / 4, atol=1e-4)
+    weights = np.array([0.1, 0.2, 0.4, 0.3], np.float32)
+    truth = 0.1 * each[0] + 0.2 * each[1] + 0.4 * each[2] + 0.3 * each[3]
+    np.testing.assert_allclose(heard.frozen_features(weights), truth, atol=1e-4)
+    np.testing.assert_allclose(heard.all_pooled(encoder.model, weights), truth, atol=1e-4)
+
+
+def test_features_of_some_hidden_states_are_never_read_for_others(local: Encoder, tmp_path: Path) -> None:
+    """Of one width each."""
+    for _ in ("computed", "found"):
+        for layers in ((1,), (2,), None, (0, 2), (1, 3)):
+            heard = hearing(local, tmp_path, Boundary("conv"), layers=layers)
+            truth = side_by_side(local, heard.windows, layers or (3,))
+            np.testing.assert_allclose(heard.frozen_pooled, truth, atol=1e-4)
+
+
+def test_what_lies_below_the_boundary_is_computed_once_and_what_lies_above_all_that_is_read_never(
+    local: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    whole = through_layers
+
+    def watched(model: SpeechModel, hidden: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        ran.extend(range(first, last))
+        return whole(model, hidden, first, last)
+
+    for place in ("encoder", "families"):
+        monkeypatch.setattr(f"wav2bold.trainables.{place}.through_layers", watched)
+    layers = (0, 1, 2)
+    one = hearing(local, tmp_path, Boundary("layer", 1), layers=layers)
+    assert len(one.frozen_pooled)
+    assert set(ran) == {0, 1}
+    monkeypatch.setattr("wav2bold.trainables.features.convolved", None)
+    monkeypatch.setattr("wav2bold.trainables.features.prefix", None)
+    ran.clear()
+    two = hearing(local, tmp_path, Boundary("layer", 1), layers=layers)
+    truth = side_by_side(local, two.windows, layers)
+    np.testing.assert_allclose(two.frozen_pooled, truth, atol=1e-4)
+    assert ran == []
+    np.testing.assert_allclose(two.all_pooled(local.model), truth, atol=1e-4)
+    assert set(ran) == {1}

@@ -75,6 +75,6 @@ def test_a_rank_that_cannot_be_names_the_nearest_that_can(rank: int, nearest: in
     with pytest.raises(UserError) as raised:
         reduced(head, rank, features)
     assert str(raised.value) == (
-        f"rank {rank} is out of range: 40 volumes, 7 features, 30 targets; "
-        f"the nearest valid rank is {nearest}"
+        f"head_rank: {rank} is out of range: 40 volumes, 7 features, 30 targets; "
+        f"the nearest valid value is {nearest}"
     )

@@ -35,6 +35,8 @@ ALL_AT_ONCE = configuration(
     input_noise=0.3,
     anchor_l2=0.01,
     micro_batch=5,
+    layers="weighted",
+    head_rank=3,
 )
 QUICK = configuration({"attention": (2, 2)}, epochs=3)
 INSIDE_EPOCHS_BETWEEN_THEM_AND_IN_A_WRITE: list[Moment] = [
@@ -166,7 +168,7 @@ def test_fewer_windows_at_once_stay_fewer(
 ) -> None:
     plain = Hearing.pooled
 
-    def small_memory(self: Hearing, model: object, below: torch.Tensor) -> torch.Tensor:
+    def small_memory(self: Hearing, model: object, below: torch.Tensor, *_: object) -> torch.Tensor:
         if len(below) > 5 and torch.is_grad_enabled():
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return plain(self, model, below)

@@ -32,7 +32,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
 
 def training(some: Material, options: Configuration, noise: NoiseModel = WHITE) -> Stage2:
     unfrozen = unfreeze(some.encoder, options)
-    hearing = Hearing(some.encoder, some.shards, some.store, some.train, options.history, unfrozen.boundary)
+    hearing = Hearing(
+        some.encoder,
+        some.shards,
+        some.store,
+        some.train,
+        options.history,
+        unfrozen.boundary,
+        options.pooling,
+        options.layers,
+    )
     drift = Drift(some.train, some.shards.card.cleaning)
     head = fit_head_in_noise(drift.removed(hearing.frozen_pooled), some.train, TR_S, noise, options.head_l2)
     clock = Clock.of(some.train, TR_S)
@@ -63,6 +72,20 @@ def test_fewer_windows_at_once_give_the_same_steps(
     for name, value in weights(parts).items():
         np.testing.assert_allclose(value, weights(whole)[name], atol=2e-6)
     np.testing.assert_allclose(parts.head.weight, whole.head.weight, atol=1e-5)
+
+
+def test_fewer_windows_at_once_move_the_weights_of_hidden_states_alike(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    some = material(encoder, tmp_path)
+    options = configuration(ATTENTION, layers="weighted", head_l2=100.0, head_lr=1e-2, batch=16)
+    whole = training(some, options, AR)
+    parts = training(some, options.model_copy(update={"micro_batch": 3}), AR)
+    np.testing.assert_array_equal(whole.layer_weights, np.full(4, 0.25))
+    for epoch in (1, 2):
+        assert parts.epoch(epoch) == pytest.approx(whole.epoch(epoch), rel=1e-5)
+    np.testing.assert_allclose(parts.layer_weights, whole.layer_weights, atol=2e-6)
+    assert np.abs(whole.layer_weights - 0.25).max() > 1e-3
 
 
 def test_where_memory_runs_out_fewer_windows_go_at_once_and_steps_stay_what_they_are(

@@ -9,7 +9,8 @@ from scipy.spatial.distance import cosine
 
 from wav2bold.config import LossKind
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel
-from wav2bold.trainables.torch_head import Criterion
+from wav2bold.trainables.ridge import Head
+from wav2bold.trainables.torch_head import Criterion, TorchHead
 
 AR = NoiseModel(0.7 ** np.arange(9.0), np.array([0.7, *([0.0] * 7)]))
 PEOPLE = np.array(["sub-1"] * 5 + ["sub-2"] * 4)
@@ -119,3 +120,26 @@ def test_a_prediction_that_does_not_vary_correlates_with_nothing() -> None:
     assert float(loss.detach()) / some.count(BLOCKS) == pytest.approx(1.0)
     loss.backward()
     assert torch.isfinite(constant.grad).all()
+
+
+def test_a_head_of_two_factors_predicts_and_is_penalised_as_their_product_and_moves_as_two() -> None:
+    random = np.random.default_rng(0)
+    left, right, bias, mean = (
+        random.standard_normal(shape).astype(np.float32) for shape in ((6, 2), (2, 9), 9, 6)
+    )
+    sd, alpha = random.uniform(1, 2, 6).astype(np.float32), random.uniform(1, 100, 9).astype(np.float32)
+    head = TorchHead(Head(mean, sd, left @ right, bias, alpha), torch.device("cpu"), (left, right))
+    features = random.standard_normal((13, 6)).astype(np.float32)
+    predicted, penalty = head(torch.from_numpy(features)), head.penalty()
+    truth = (features - mean) / sd @ (left @ right) + bias
+    np.testing.assert_allclose(predicted.detach().numpy(), truth, rtol=1e-4, atol=1e-4)
+    assert penalty.item() == pytest.approx((alpha * ((left @ right) ** 2).sum(0)).sum(), rel=1e-5)
+    (predicted.sum() + penalty).backward()
+    of_weight = ((features - mean) / sd).sum(0)[:, None] + 2 * alpha * (left @ right)
+    # the chain rule of a product
+    np.testing.assert_allclose(head.parameters[0].grad, of_weight @ right.T, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(head.parameters[1].grad, left.T @ of_weight, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(head.parameters[2].grad, np.full(9, 13), rtol=1e-5)
+    with torch.no_grad():
+        head.parameters[0].add_(1)
+    np.testing.assert_allclose(head.head().weight, (left + 1) @ right, rtol=1e-5, atol=1e-5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_encoders import LAYERS, published, save_small
+from small_encoders import LAYERS, output_above, published, save_small
 from transformers import Wav2Vec2FeatureExtractor
 
 from wav2bold.config import Configuration, Lora
@@ -16,6 +16,7 @@ from wav2bold.errors import EncoderError
 from wav2bold.trainables.encoder import Boundary, Encoder, load_encoder, prefix, save_encoder, suffix
 from wav2bold.trainables.families import SpeechModel, convolved
 from wav2bold.trainables.parameter_types import parameter_type, unfrozen_names
+from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.unfreezing import Unfrozen, lowest_boundary, merged, unfreeze
 
 KINDS = ("wav2vec2-base", "wav2vec2-large", "hubert-base", "wavlm-base", "wavlm-large", "data2vec-base")
@@ -51,7 +52,7 @@ def trained(encoder: Encoder, unfrozen: Unfrozen, steps: int = 4) -> SpeechModel
     optimiser = torch.optim.Adam(parameters, lr=0.03)
     for _ in range(steps):
         optimiser.zero_grad()
-        (suffix(encoder, unfrozen.model, unfrozen.boundary, stored) - target).square().mean().backward()
+        (output_above(encoder, unfrozen.model, unfrozen.boundary, stored) - target).square().mean().backward()
         optimiser.step()
     return unfrozen.model
 
@@ -122,8 +123,8 @@ def test_adapters_say_nothing_before_they_are_trained(encoder: Encoder) -> None:
     unfrozen = unfreeze(encoder, adapted())
     stored = below(encoder, unfrozen.boundary)
     with torch.no_grad():
-        before = suffix(encoder, encoder.model, unfrozen.boundary, stored)
-        after = suffix(encoder, unfrozen.model, unfrozen.boundary, stored)
+        before = output_above(encoder, encoder.model, unfrozen.boundary, stored)
+        after = output_above(encoder, unfrozen.model, unfrozen.boundary, stored)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=0)
     assert moved(encoder, merged(unfrozen.model)) == set()
 
@@ -134,9 +135,9 @@ def test_folded_adapters_hear_as_the_adapters_did(encoder: Encoder) -> None:
     model = trained(encoder, unfrozen)
     plain = merged(model)
     with torch.no_grad():
-        before = suffix(encoder, encoder.model, unfrozen.boundary, stored)
-        with_adapters = suffix(encoder, model, unfrozen.boundary, stored)
-        folded = suffix(encoder, plain, unfrozen.boundary, stored)
+        before = output_above(encoder, encoder.model, unfrozen.boundary, stored)
+        with_adapters = output_above(encoder, model, unfrozen.boundary, stored)
+        folded = output_above(encoder, plain, unfrozen.boundary, stored)
         own = plain(SOUND).last_hidden_state
     assert (with_adapters - before).abs().max() > 0.1
     torch.testing.assert_close(folded, with_adapters, atol=1e-5, rtol=0)
@@ -231,8 +232,8 @@ def test_folding_leaves_the_adapted_model_as_it_was(encoder: Encoder) -> None:
     assert all(torch.equal(after[name], value) for name, value in before.items())
     with torch.no_grad():  # and it still hears its adapters
         hidden = below(encoder, Boundary("layer", 0))
-        own = suffix(encoder, encoder.model, Boundary("layer", 0), hidden)
-        assert (suffix(encoder, model, Boundary("layer", 0), hidden) - own).abs().max() > 0.1
+        own = output_above(encoder, encoder.model, Boundary("layer", 0), hidden)
+        assert (output_above(encoder, model, Boundary("layer", 0), hidden) - own).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2-base", "wavlm-base"])
@@ -277,3 +278,66 @@ def test_a_rank_that_no_matrix_can_have_is_refused(small: Encoder) -> None:
         "lora.rank: encoder.layers.0.attention.k_proj of small has no rank of 17; "
         "give 16 or less; a few are usual"
     )
+
+
+# What the head doesn't read
+
+
+@pytest.mark.parametrize(
+    ("options", "boundary", "trained_layers"),
+    [
+        ({"layers": 2}, "layer0", {0, 1}),
+        ({"layers": [0, 2], "unfrozen": {"feed_forward": (1, 1)}}, "layer1", {1}),
+        ({"layers": 1, "unfrozen": {}}, "layer1", set()),
+        ({"layers": 0, "unfrozen": {}}, "layer0", set()),
+        ({"layers": 2, "unfrozen": {"layer_norm": None}}, "conv", {0, 1}),
+        ({"layers": 0, "unfrozen": {"positional": None}}, "conv", set()),
+        ({"layers": 2, "lora": {"rank": 2}}, "layer0", {0, 1}),
+        ({"layers": [1, 2], "lora": {"rank": 2, "layers": (1, 1)}}, "layer1", {1}),
+        ({"layers": "weighted", "unfrozen": {"attention": (2, 2)}}, "layer2", {2}),
+    ],
+    ids=str,
+)
+def test_only_what_the_head_reads_is_trained_and_the_boundary_is_not_above_it(
+    encoder: Encoder, options: dict[str, object], boundary: str, trained_layers: set[int]
+) -> None:
+    configuration = Configuration(**options)
+    unfrozen = unfreeze(encoder, configuration)
+    assert str(unfrozen.boundary) == str(lowest_boundary(encoder, configuration)) == boundary
+    plain = [name.replace(".base_layer", "") for name in unfrozen.names if "lora_" not in name]
+    if configuration.lora is None:
+        assert {parameter_type(name)[1] for name in plain} - {None} == trained_layers
+    else:
+        assert {int(name.split(".")[2]) for name in unfrozen.names} == trained_layers
+    top = states_read(encoder, configuration.layers)[-1]
+    states = suffix(encoder, unfrozen.model, Boundary("audio"), SOUND, (top,))
+    if unfrozen.names:  # the last of them that is read depends on each of them
+        torch.square(states[0] - 1).sum().backward()
+    for name, parameter in unfrozen.model.named_parameters():
+        assert (parameter.grad is not None) == (name in unfrozen.names), name
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"layers": 1, "unfrozen": {"attention": (0, 1)}},
+            "unfrozen.attention: layer 1 lies above hidden state 1, the highest that the head reads; end at ",
+        ),
+        (
+            {"layers": [0, 1], "unfrozen": {"bias": (2, 2)}},
+            "unfrozen.bias: lies above hidden state 1, the highest that the head reads; leave it out, or let",
+        ),
+        ({"layers": 0}, "unfrozen.attention: lies above hidden state 0, the highest that the head reads; "),
+        ({"layers": 0, "lora": {}}, "lora.layers: lies above hidden state 0, the highest"),
+        ({"layers": 2, "lora": {"layers": (1, 2)}}, "lora.layers: layer 2 lies above hidden state 2, the"),
+        ({"layers": [1, 4]}, "layers: there is no hidden state 4 in small; its last is 3"),
+    ],
+    ids=str,
+)
+def test_what_could_change_nothing_that_is_read_is_refused(
+    small: Encoder, options: dict[str, object], said: str
+) -> None:
+    with pytest.raises(EncoderError) as raised:
+        lowest_boundary(replace(small, name="small"), Configuration(**options))
+    assert str(raised.value).startswith(said)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from html import unescape
 from itertools import pairwise
 from pathlib import Path
 
@@ -314,3 +315,40 @@ def test_adapters_are_told_in_the_methods(findings: Findings, html: str) -> None
     differs = "called the paper\N{RIGHT SINGLE QUOTATION MARK}s above although it differs"
     assert differs.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") in " ".join(other.split())
     assert "although it differs" not in html
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("tr", "its last hidden states, averaged to TRs, entered a linear head"),
+        ("mean", "averaged over the history, entered"),
+        ("last", "averaged over the history's last TR, entered"),
+        ("lanczos", "brought to TRs by a Lanczos kernel of three lobes"),
+    ],
+)
+def test_methods_say_what_the_head_read(findings: Findings, way: str, said: str) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(pooling=way)})
+    page = unescape(" ".join(render(dataclasses.replace(findings, study=other)).split()))
+    assert said in page
+    assert ("although it differs" in page) == (way != "tr")
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ("weighted", "the sum of all its hidden states, weighed equally at first and as trained in stage 2,"),
+        (4, "its hidden state 4, averaged to TRs"),
+        ([4, 8], "its hidden states 4 and 8, averaged to TRs"),
+    ],
+)
+def test_methods_say_which_hidden_states_the_head_read(findings: Findings, states: object, said: str) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(layers=states)})
+    page = unescape(" ".join(render(dataclasses.replace(findings, study=other)).split()))
+    assert said in page
+    assert "although it differs" in page
+
+
+def test_methods_tell_of_a_head_of_lower_rank(findings: Findings, html: str) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(head_rank=12)})
+    assert "linear head of rank 12" in " ".join(render(dataclasses.replace(findings, study=other)).split())
+    assert "of rank" not in html

@@ -127,3 +127,9 @@ def test_equal_ends_fix_a_value_and_the_rest_is_the_studys() -> None:
 def test_ray_can_save_the_searcher_with_its_proposals() -> None:
     proposals = Proposals(study(), 12, ("sub-001", "sub-002"))
     assert pickle.loads(pickle.dumps(proposals)) == proposals
+
+
+def test_where_the_head_reads_no_layers_output_no_type_within_layers_is_proposed() -> None:
+    found = proposed(study(unfrozen=("attention", "positional")), 0, seed=0, trials=20)
+    unfrozen = {kind for chosen, _ in found[1:] for kind in chosen.unfrozen}  # the first is the study's own
+    assert unfrozen == {"positional"}

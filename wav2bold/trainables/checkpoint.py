@@ -19,6 +19,7 @@ from wav2bold.config import Configuration
 from wav2bold.errors import DataError
 from wav2bold.trainables.changes import changes
 from wav2bold.trainables.encoder import Encoder, load_encoder, save_encoder
+from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.refine import Refined
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report
@@ -28,12 +29,16 @@ ORIGIN = "refined.json"
 
 @dataclass(frozen=True)
 class Kept:
-    """A refined encoder as read back. origin: what it was made from, as given to `save_refined`."""
+    """A refined encoder as read back.
+
+    origin: what it was made from, as given to `save_refined`.  layer_weights: as in `Refined`.
+    """
 
     encoder: Encoder
     head: Head
     configuration: Configuration
     origin: dict[str, Any]
+    layer_weights: NDArray[np.float32] | None = None
 
 
 def save_refined(
@@ -44,7 +49,7 @@ def save_refined(
     It holds the encoder and feature extractor as `from_pretrained` loads them, `head.safetensors`,
     `scores.parquet` (per target: r on validation before and after, alpha), `changes.parquet` (how far each
     parameter type moved in each layer, see `changes`), `config.yaml` and `refined.json` (origin, epoch,
-    validation scores of each epoch).
+    validation scores of each epoch, weights of the hidden states where the head sums them).
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -72,11 +77,10 @@ def save_refined(
         {"epoch": report.epoch, "loss": _number(report.loss), "score": _number(report.score)}
         for report in reports
     ]
-    text = json.dumps(
-        {"origin": origin, "epoch": refined.epoch, "score": _number(refined.score), "epochs": epochs},
-        indent=1,
-        allow_nan=False,
-    )
+    told = {"origin": origin, "epoch": refined.epoch, "score": _number(refined.score), "epochs": epochs}
+    if refined.layer_weights is not None:
+        told["layer_weights"] = refined.layer_weights.tolist()
+    text = json.dumps(told, indent=1, allow_nan=False)
     (partial / ORIGIN).write_text(text, encoding="utf-8")
     for path in partial.glob("*.safetensors"):
         path.chmod((partial / ORIGIN).stat().st_mode)  # safetensors lets nobody else read what it writes
@@ -113,6 +117,19 @@ def load_refined(folder: Path, device: torch.device | str = "cpu") -> Kept:
         head = Head(**arrays)
     except (OSError, SafetensorError, TypeError) as error:
         raise DataError(f"{path}: can't be read ({error})", "run `wav2bold refine` again") from None
-    return Kept(
-        load_encoder(str(folder), str(device)), head, Configuration.load(folder / "config.yaml"), origin
-    )
+    encoder = load_encoder(str(folder), str(device))
+    configuration = Configuration.load(folder / "config.yaml")
+    return Kept(encoder, head, configuration, origin, _layer_weights(folder, encoder, configuration))
+
+
+def _layer_weights(
+    folder: Path, encoder: Encoder, configuration: Configuration
+) -> NDArray[np.float32] | None:
+    """Weights of the hidden states, as `save_refined` wrote them; None where none are summed."""
+    if configuration.layers != "weighted":
+        return None
+    path = folder / ORIGIN
+    told = json.loads(path.read_text(encoding="utf-8")).get("layer_weights", [])
+    if len(told) != len(states_read(encoder, configuration.layers)):
+        raise DataError(f"{path}: holds {len(told)} layer_weights", "run `wav2bold refine` again")
+    return np.asarray(told, np.float32)

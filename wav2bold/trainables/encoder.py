@@ -3,7 +3,7 @@
 # B windows, S samples, F frames, C convolution channels, D hidden features
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +24,7 @@ from wav2bold.trainables.families import (
     convolution_is_local,
     convolved,
     embedded,
+    hidden_states,
     through_layers,
 )
 
@@ -191,18 +192,24 @@ def prefix(encoder: Encoder, boundary: Boundary, features_BFC: Tensor, mask: Ten
 
 
 def suffix(
-    encoder: Encoder, model: SpeechModel, boundary: Boundary, below: Tensor, mask: Tensor | None = None
-) -> Tensor:
-    """From the boundary's output (or audio windows) to the last hidden states, (B, F, D).
+    encoder: Encoder,
+    model: SpeechModel,
+    boundary: Boundary,
+    below: Tensor,
+    numbers: Sequence[int],
+    mask: Tensor | None = None,
+) -> list[Tensor]:
+    """From the boundary's output (or audio windows) to hidden states, (B, F, D) each; none above is computed.
 
     model: the copy that is trained.  below: (B, S) for "audio", (B, F, C) for "conv", else (B, F, D).
+    numbers: of the hidden states, rising, from the boundary's layer on; the number of layers is the output.
     mask: as in `through_layers`.
     """
-    if boundary.at == "layer":
-        return through_layers(model, below, boundary.layer, encoder.layers, mask)
     if boundary.at == "audio":
         below = convolved(model, heard(encoder, below))
-    return through_layers(model, embedded(model, below), 0, encoder.layers, mask)
+    if boundary.at != "layer":
+        below = embedded(model, below)
+    return hidden_states(model, below, boundary.layer, numbers, mask)
 
 
 def save_encoder(folder: Path, model: SpeechModel, extractor: Wav2Vec2FeatureExtractor) -> None:

@@ -15,6 +15,7 @@ from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import WHITE
+from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
 
@@ -59,6 +60,7 @@ def evaluate(
 ) -> Evaluation:
     """Score the refined encoder in `folder` and the pretrained `encoder` on `subject`'s test stories.
 
+    Where hidden states are summed, both ridges sum them with equal weights: trained ones belong to the head.
     Where it was refined with a model of noise, both ridges have the one that the pretrained encoder's leaves.
     """
     kept = load_refined(folder, encoder.device)
@@ -77,7 +79,7 @@ def evaluate(
             (kept.encoder, _features(kept.encoder, kept, shards, store, train)),
         )
     )
-    own = kept.head.predict(_features(kept.encoder, kept, shards, store, test))
+    own = kept.head.predict(_features(kept.encoder, kept, shards, store, test, kept.layer_weights))
     block = max(round(BLOCK_S / shards.card.tr_s), 1)
     return Evaluation(
         subject=subject,
@@ -93,9 +95,16 @@ def evaluate(
 
 
 def _features(
-    encoder: Encoder, kept: Kept, shards: Shards, store: ActivationStore, some: Windows
+    encoder: Encoder,
+    kept: Kept,
+    shards: Shards,
+    store: ActivationStore,
+    some: Windows,
+    layer_weights: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """(N, P) head features without drift."""
-    top = Boundary("layer", encoder.layers)
-    hearing = hearing_of(encoder, shards, store, some, kept.configuration, top)
-    return Drift(some, shards.card.cleaning).removed(hearing.frozen_pooled)
+    """(N, P) head features without drift. layer_weights: (K,) trained ones; None for equal ones."""
+    options = kept.configuration
+    top = Boundary("layer", states_read(encoder, options.layers)[-1])
+    hearing = hearing_of(encoder, shards, store, some, options, top)
+    features = hearing.frozen_pooled if layer_weights is None else hearing.frozen_features(layer_weights)
+    return Drift(some, shards.card.cleaning).removed(features)

@@ -6,7 +6,7 @@ What differs between them is told here, and nowhere else.
 
 # B windows, S samples, F frames, C convolution channels, D hidden features, H heads
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from torch import Tensor, nn
@@ -84,6 +84,18 @@ def through_layers(
     if last == len(model.encoder.layers) and norm_is_last(model):
         hidden_BFD = model.encoder.layer_norm(hidden_BFD)
     return hidden_BFD
+
+
+def hidden_states(
+    model: SpeechModel, hidden_BFD: Tensor, first: int, numbers: Sequence[int], mask: Tensor | None = None
+) -> list[Tensor]:
+    """Of hidden state `first`, those after it by number, rising: 0 is the input of the first layer."""
+    found = []
+    for number in numbers:
+        hidden_BFD = through_layers(model, hidden_BFD, first, number, mask)
+        first = number
+        found.append(hidden_BFD)
+    return found
 
 
 def _position_bias(model: WavLMModel, hidden_BFD: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """From windows of audio to what the head reads; the frozen part comes from the activation store."""
 
-# B windows, S samples, F frames, C convolution channels, D hidden features, n TRs of history
+# B windows, S samples, F frames, C convolution channels, D hidden features, R rows of pooling, P read
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wav2bold.datasets.audio import SAMPLE_RATE_HZ
+from wav2bold.config import HiddenStates, Pooling
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows, window_length
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.batches import blocks_of, most_blocks
 from wav2bold.trainables.encoder import Boundary, Encoder, heard, prefix, suffix
 from wav2bold.trainables.families import SpeechModel, convolved
+from wav2bold.trainables.pooling import pooling
+from wav2bold.trainables.reading import states_read
 
 WINDOWS_AT_ONCE = 16  # without gradient
 FRAMES_AT_ONCE = 1500  # 30 s of a story
@@ -26,20 +28,9 @@ RESIDENT_SHARE = 0.4
 """Of a GPU's free memory, at most, for what is frozen: training and validation each keep theirs there."""
 
 
-def pooling(encoder: Encoder, frames: int, history: int, tr_s: float) -> Tensor:
-    """Averages frames to TRs: (n, F), each row sums to 1.
-
-    A frame belongs to the TR in which the middle of its receptive field lies.
-    """
-    centre_s = (np.arange(frames) * encoder.stride + encoder.receptive_field / 2) / SAMPLE_RATE_HZ
-    tr_of_frame = np.minimum((centre_s / tr_s).astype(int), history - 1)
-    member = tr_of_frame[None, :] == np.arange(history)[:, None]
-    return torch.from_numpy((member / member.sum(1, keepdims=True)).astype(np.float32))
-
-
 @dataclass(frozen=True)
 class Hearing:
-    """How windows are heard: with which encoder and history, and where its frozen part ends.
+    """How windows are heard: with which encoder and history, where its frozen part ends, what the head reads.
 
     Whatever lies below the boundary is computed once for each story and read from the store by
     every subject, epoch and trial. Where the convolutions are local, they are computed once for a
@@ -52,6 +43,8 @@ class Hearing:
     windows: Windows
     history: int
     boundary: Boundary
+    pooling: Pooling = "tr"
+    layers: HiddenStates = None
 
     @cached_property
     def samples(self) -> int:
@@ -65,9 +58,10 @@ class Hearing:
 
     @cached_property
     def pool(self) -> Tensor:
-        """(n, F) average of a window's frames."""
-        pool = pooling(self.encoder, self.frames, self.history, self.shards.card.tr_s)
-        return pool.to(self.encoder.device)
+        """(R, F) what a window's frames are multiplied by."""
+        return self._tensor(
+            pooling(self.encoder, self.frames, self.history, self.shards.card.tr_s, self.pooling)
+        )
 
     def below(self, rows: NDArray[np.int64]) -> Tensor:
         """What enters the suffix for these windows: (B, S) audio, (B, F, C) or (B, F, D)."""
@@ -94,38 +88,98 @@ class Hearing:
         """The rows cut to pieces that `below` takes: any go together."""
         return [rows]
 
-    def pooled(self, model: SpeechModel, below: Tensor, _rows: NDArray[np.int64] | None = None) -> Tensor:
-        """Head features (B, n * D) from the boundary's output; with gradient where `model` has it."""
-        return self._pool(suffix(self.encoder, model, self.boundary, below))
+    @cached_property
+    def states(self) -> tuple[int, ...]:
+        """Numbers of the K hidden states that are read."""
+        return states_read(self.encoder, self.layers)
 
-    def all_pooled(self, model: SpeechModel) -> NDArray[np.float32]:
-        """Head features of every window, (N, n * D)."""
+    @property
+    def first_weights(self) -> NDArray[np.float32] | None:
+        """(K,) weights of the hidden states before any training; None where they aren't summed."""
+        count = len(self.states)
+        return np.full(count, 1 / count, np.float32) if self.layers == "weighted" else None
+
+    def pooled(self, model: SpeechModel, below: Tensor, _rows: NDArray[np.int64] | None = None) -> Tensor:
+        """Hidden states from the boundary up, pooled, side by side; with gradient where `model` has it."""
+        upper = suffix(self.encoder, model, self.boundary, below, self.states[self._lower :])
+        return torch.cat([self._pool(hidden_BFD) for hidden_BFD in upper], dim=1)
+
+    def features(self, rows: NDArray[np.int64], upper: Tensor, weights_K: Tensor | None = None) -> Tensor:
+        """Head features (B, P): what `pooled` gave of these windows, with the store's hidden states below it.
+
+        weights_K: of the hidden states, where they are summed.
+        """
+        assert (weights_K is None) == (self.layers != "weighted")
+        if self._lower:
+            width = self._width * self._lower
+            lower = np.stack(
+                [
+                    self._frozen[story][row - self._first_row[story], :width]
+                    for row, story in zip(rows, self.windows.story[rows], strict=True)
+                ]
+            )
+            upper = torch.cat([self._tensor(lower), upper], dim=1)
+        return upper if weights_K is None else weights_K @ upper.unflatten(1, (len(weights_K), -1))
+
+    def all_pooled(
+        self, model: SpeechModel, weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Head features of every window, (N, P). weights: (K,) as for `features`."""
+        weights_K = None if weights is None else self._tensor(weights)
         with torch.no_grad():
             return np.concatenate(
                 [
-                    self.pooled(model, self.below(rows)).cpu().numpy()
+                    self.features(rows, self.pooled(model, self.below(rows)), weights_K).cpu().numpy()
                     for rows in _batches(np.arange(len(self.windows)), WINDOWS_AT_ONCE)
                 ]
             )
 
     @cached_property
     def frozen_pooled(self) -> NDArray[np.float32]:
-        """Head features of every window with the encoder as it came, (N, n * D), from the store."""
-        width = self.history * self.encoder.model.config.hidden_size
-        pieces = []
+        """Head features of every window with the encoder as it came, (N, P), from the store."""
+        return self.frozen_features(self.first_weights)
+
+    def frozen_features(self, weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """The same with any weights (K,) of the hidden states."""
+        stories = self._frozen.values()
+        if weights is None:
+            return np.concatenate(list(stories))
+        return np.concatenate([weights @ one.reshape(len(one), len(weights), -1) for one in stories])
+
+    @cached_property
+    def _width(self) -> int:
+        """Features of one hidden state."""
+        return len(self.pool) * int(self.encoder.model.config.hidden_size)
+
+    @cached_property
+    def _lower(self) -> int:
+        """How many of the hidden states read lie below the boundary: they never change."""
+        return sum(self.boundary.at == "layer" and number < self.boundary.layer for number in self.states)
+
+    @cached_property
+    def _frozen(self) -> dict[str, NDArray[np.float32]]:
+        """The pretrained encoder's hidden states, pooled, side by side, by story: (windows, K * width)."""
+        frozen = {}
         for story in dict.fromkeys(self.windows.story):
             rows = self._rows_of(story)
 
             def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
                 with torch.no_grad():
                     for batch in _batches(rows, WINDOWS_AT_ONCE):
-                        yield self._pool(self._frozen_output(batch)).cpu().numpy()
+                        states = [self._pool(hidden_BFD) for hidden_BFD in self._frozen_states(batch)]
+                        yield torch.cat(states, dim=1).cpu().numpy()
 
-            address = self._address(story) | {"of": "pooled", "history": self.history}
+            address = self._address(story) | {
+                "of": "pooled",
+                "history": self.history,
+                "pooling": self.pooling,
+                "states": self.states,
+            }
             if self.store.dtype != "float32":  # then they depend on what was rounded on the way
                 address["from"] = f"{self.boundary} as {self.store.dtype}"
-            pieces.append(self.store.array(address, (len(rows), width), compute))
-        return np.concatenate(pieces)
+            shape = (len(rows), len(self.states) * self._width)
+            frozen[story] = self.store.array(address, shape, compute)
+        return frozen
 
     @cached_property
     def _stored(self) -> dict[str, Tensor]:
@@ -204,15 +258,18 @@ class Hearing:
         return torch.stack(list(stored)).to(self.encoder.device).float()
 
     def _pool(self, hidden_BFD: Tensor) -> Tensor:
-        """Frames averaged to TRs, (B, n * D)."""
-        return torch.einsum("nf,bfd->bnd", self.pool, hidden_BFD).flatten(1)
+        """Frames pooled, (B, P)."""
+        return torch.einsum("rf,bfd->brd", self.pool, hidden_BFD).flatten(1)
 
-    def _frozen_output(self, rows: NDArray[np.int64]) -> Tensor:
-        """The pretrained encoder's output (B, F, D); by way of the store where stage 2 needs that too."""
-        top = Boundary("layer", self.encoder.layers)
-        if self.boundary == top:
-            return prefix(self.encoder, top, self._convolved(rows))
-        return suffix(self.encoder, self.encoder.model, self.boundary, self.below(rows))
+    def _frozen_states(self, rows: NDArray[np.int64]) -> list[Tensor]:
+        """The pretrained encoder's (B, F, D) each; by way of the store where stage 2 needs that too."""
+        encoder, conv = self.encoder, Boundary("conv")
+        if self.boundary == Boundary("layer", self.states[-1]):
+            return suffix(encoder, encoder.model, conv, self._convolved(rows), self.states)
+        upper = suffix(encoder, encoder.model, self.boundary, self.below(rows), self.states[self._lower :])
+        if not self._lower:
+            return upper
+        return suffix(encoder, encoder.model, conv, self._convolved(rows), self.states[: self._lower]) + upper
 
     @cached_property
     def _sounds(self) -> dict[str, NDArray[np.float32]]:

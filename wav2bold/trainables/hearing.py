@@ -23,7 +23,16 @@ def hearing_of(
 ) -> AnyHearing:
     """How these windows are heard. Raises EncoderError where the encoder takes no mask."""
     if configuration.context == "window":
-        return Hearing(encoder, shards, store, windows, configuration.history, boundary)
+        return Hearing(
+            encoder,
+            shards,
+            store,
+            windows,
+            configuration.history,
+            boundary,
+            configuration.pooling,
+            configuration.layers,
+        )
     if encoder.model.config.model_type == "wavlm":
         raise EncoderError(
             f"context: stretch hides what comes later with a mask, and {encoder.name}, a WavLM, takes none",

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 from wav2bold.errors import UserError
 from wav2bold.trainables.ridge import Head
 
+Factors = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""(P, R) and (R, V), whose product is a head's weight."""
 
-def reduced(
-    head: Head, rank: int, features: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+
+def reduced(head: Head, rank: int, features: NDArray[np.float32]) -> Factors:
     """Factors (P, R) and (R, V) whose product, in place of the head's weight, fits as well as rank R can.
 
     features: (N, P) that the head was fitted to. No weight of rank R has fitted values nearer to the head's
@@ -22,8 +23,9 @@ def reduced(
     most = min(len(features), width, targets)
     if not 1 <= rank <= most:
         raise UserError(
-            f"rank {rank} is out of range: {len(features)} volumes, {width} features, {targets} targets",
-            f"the nearest valid rank is {min(max(rank, 1), most)}",
+            f"head_rank: {rank} is out of range: {len(features)} volumes, {width} features, "
+            f"{targets} targets",
+            f"the nearest valid value is {min(max(rank, 1), most)}",
         )
     _, _, directions = np.linalg.svd((features - head.mean) / head.sd @ head.weight, full_matrices=False)
     right = directions[:rank]

@@ -1,6 +1,6 @@
 """Stage 1 and stage 2 of one configuration: a generator of one report per epoch."""
 
-# B windows, P = n * D head features, V targets
+# B windows, P head features, V targets
 
 import math
 import time
@@ -22,6 +22,7 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
+from wav2bold.trainables.reduced import reduced
 from wav2bold.trainables.resuming import Checkpoint, Place, identity_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report, brain_score, pearson
@@ -47,6 +48,7 @@ class Refined:
     """The refined encoder of the epoch whose validation score was best; epoch 0 if none helped.
 
     model: a copy, the pretrained one is untouched.  head: fitted with it.  score: on validation.
+    layer_weights: (K,) with which the head sums hidden states, None where it doesn't.
     """
 
     configuration: Configuration
@@ -54,6 +56,7 @@ class Refined:
     head: Head
     epoch: int
     score: float
+    layer_weights: NDArray[np.float32] | None = None
 
 
 def refine(
@@ -68,7 +71,7 @@ def refine(
     checkpoint: a folder in which each epoch leaves where the refinement is (see `resuming`). Whoever finds it
     yields the reports that were made, goes on, and ends with the same numbers.
     A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
-    Raises UserError if not even one window fits into memory.
+    Raises UserError if not even one window fits into memory, or if the head can't have its rank.
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
@@ -83,9 +86,13 @@ def refine(
 
     kept = None if checkpoint is None else checkpoint_of(checkpoint, material, configuration, seed)
     place = None if kept is None else kept.load()
+    factors = None
     if place is None:
         features = drift.removed(train.frozen_pooled)
         head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
+        if configuration.head_rank is not None:
+            factors = reduced(head, configuration.head_rank, features)
+            head = replace(head, weight=factors[0] @ factors[1])
     else:
         head, noise = place.head, place.noise
         started -= place.reports[-1].seconds
@@ -99,13 +106,21 @@ def refine(
         return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
 
     if place is None:
-        place = Place((report(0, math.nan, head, validation.frozen_pooled),), noise, head, 0, head)
+        place = Place(
+            (report(0, math.nan, head, validation.frozen_pooled),),
+            noise,
+            head,
+            0,
+            head,
+            best_weights=train.first_weights,
+            factors=factors,
+        )
         if kept is not None:
             kept.save(place)
     yield from place.reports
     model = merged(unfrozen.model, place.best_parameters) if place.best_epoch else material.encoder.model
     score = place.reports[place.best_epoch].score
-    best = Refined(configuration, model, place.best_head, place.best_epoch, score)
+    best = Refined(configuration, model, place.best_head, place.best_epoch, score, place.best_weights)
     told = place.reports[-1]
     if told.last:
         return best
@@ -119,7 +134,7 @@ def refine(
         ceiling_weights(material) if configuration.weight_by_ceiling else None,
         material.encoder.device,
     )
-    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed)
+    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed, place.factors)
     if place.training:
         training.restore(place.training)
     while True:
@@ -134,13 +149,20 @@ def refine(
             )
             told = replace(told, epoch=epoch, loss=math.nan, score=best.score, last=True, note=note)
         else:
-            told = report(epoch, loss, training.head, validation.all_pooled(training.model))
+            head, weights = training.head, training.layer_weights
+            told = report(epoch, loss, head, validation.all_pooled(training.model, weights))
             if told.score > best.score:
-                best = Refined(configuration, merged(training.model), training.head, epoch, told.score)
+                best = Refined(configuration, merged(training.model), head, epoch, told.score, weights)
             if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
                 told = replace(told, last=True)
         if kept is not None:
-            place = place.after(told, training.head, training.state(), is_best=best.epoch == epoch)
+            place = place.after(
+                told,
+                training.head,
+                training.layer_weights,
+                training.state(),
+                is_best=best.epoch == epoch,
+            )
             kept.save(place)
         yield told
         if told.last:

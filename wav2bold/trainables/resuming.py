@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -33,6 +34,7 @@ from wav2bold.errors import StorageError
 from wav2bold.places import written
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.noise import NoiseModel
+from wav2bold.trainables.reduced import Factors
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report
 
@@ -55,6 +57,8 @@ class Place:
     reports: of all epochs so far, from 0 on.  noise: of stage 1.  head: as it is now.
     training: as `Stage2.state` gives it; empty after epoch 0.  best_epoch: the one whose score is best.
     best_head, best_parameters: the head and the trained parameters after it, the latter empty for epoch 0.
+    best_weights: of the hidden states then, None where they aren't summed.
+    factors: that stage 2 begins with, as in `TorchHead`.
     """
 
     reports: tuple[Report, ...]
@@ -64,14 +68,30 @@ class Place:
     best_head: Head
     best_parameters: Mapping[str, Tensor] = field(default_factory=dict)
     training: Mapping[str, Tensor] = field(default_factory=dict)
+    best_weights: NDArray[np.float32] | None = None
+    factors: Factors | None = None
 
-    def after(self, report: Report, head: Head, training: Mapping[str, Tensor], *, is_best: bool) -> "Place":
+    def after(
+        self,
+        report: Report,
+        head: Head,
+        weights: NDArray[np.float32] | None,
+        training: Mapping[str, Tensor],
+        *,
+        is_best: bool,
+    ) -> "Place":
         """The place one epoch later. is_best: whether its score is the best so far."""
         later = replace(self, reports=(*self.reports, report), head=head, training=training)
         if not is_best:
             return later
         parameters = {name: value.cpu().clone() for name, value in part_of(training, PARAMETERS).items()}
-        return replace(later, best_epoch=report.epoch, best_head=head, best_parameters=parameters)
+        return replace(
+            later,
+            best_epoch=report.epoch,
+            best_head=head,
+            best_parameters=parameters,
+            best_weights=weights,
+        )
 
 
 def part_of(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -171,6 +191,9 @@ def _tensors(place: Place) -> dict[str, Tensor]:
     arrays = {f"head.{name}": value for name, value in vars(place.head).items()}
     arrays |= {f"noise.{name}": getattr(place.noise, name) for name in ("correlation", "coefficients")}
     arrays["scores"] = np.stack([report.scores for report in place.reports])
+    arrays |= {f"factors.{number}": value for number, value in enumerate(place.factors or ())}
+    if place.best_weights is not None:
+        arrays["best_weights"] = place.best_weights
     found = {f"training.{name}": value for name, value in place.training.items()}
     if place.best_epoch != place.reports[-1].epoch:
         arrays |= {f"best.head.{name}": getattr(place.best_head, name) for name in ("weight", "bias")}
@@ -196,6 +219,8 @@ def _place(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Place:
         replace(head, **best),
         {name: value.clone() for name, value in parameters.items()},
         training,
+        tensors["best_weights"].numpy() if "best_weights" in tensors else None,
+        (tensors["factors.0"].numpy(), tensors["factors.1"].numpy()) if "factors.0" in tensors else None,
     )
 
 

@@ -18,6 +18,7 @@ from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import AnyHearing
 from wav2bold.trainables.optimisers import optimisers_of, restore, state_of, warmup_cosine
+from wav2bold.trainables.reduced import Factors
 from wav2bold.trainables.resuming import PARAMETERS, part_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
@@ -33,8 +34,8 @@ class DivergedError(Exception):
 class Stage2:
     """Trains an encoder, those of its parameters that require gradient, and a head, on the training windows.
 
-    model: the encoder.  head: as it is now.  micro_batch: windows that go through the encoder at once; fewer
-    than were asked for once memory ran out.
+    model: the encoder.  head: as it is now.  factors: as in `TorchHead`.
+    micro_batch: windows that go through the encoder at once; fewer than were asked for once memory ran out.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Stage2:
         drift: Drift,
         configuration: Configuration,
         seed: int,
+        factors: Factors | None = None,
     ) -> None:
         self._hearing, self._criterion, self._options, self._seed = hearing, criterion, configuration, seed
         device = hearing.encoder.device
@@ -53,11 +55,18 @@ class Stage2:
         named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
         self._unfrozen = [each for _, each in named]
         self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
-        self._head = TorchHead(head, device)
+        self._head = TorchHead(head, device, factors)
+        weights = hearing.first_weights
+        self._logits_K = (
+            None if weights is None else torch.zeros(len(weights), device=device, requires_grad=True)
+        )
+        self._beside = [] if self._logits_K is None else [self._logits_K]
+        self._of_head = [*self._head.parameters, *self._beside]
+        self._beside += [] if factors is None else self._head.parameters[: len(factors)]
         self._drift = FollowedDrift(drift, hearing.frozen_pooled, device)
         self._optimisers = optimisers_of(
             named,
-            self._head.parameters,
+            self._of_head,
             kind=configuration.optimiser,
             encoder_lr=configuration.encoder_lr,
             head_lr=configuration.head_lr,
@@ -78,6 +87,15 @@ class Stage2:
         """The head as it is now."""
         return self._head.head()
 
+    @property
+    def layer_weights(self) -> NDArray[np.float32] | None:
+        """(K,) weights of the hidden states as they are now, sum 1; None where they aren't summed."""
+        weights_K = self._weights()
+        return None if weights_K is None else weights_K.detach().cpu().numpy()
+
+    def _weights(self) -> Tensor | None:
+        return None if self._logits_K is None else torch.softmax(self._logits_K, 0)
+
     def epoch(self, number: int) -> float:
         """Train on every window once; mean loss of the epoch's steps, without penalties.
 
@@ -96,15 +114,17 @@ class Stage2:
 
     def all_pooled(self) -> NDArray[np.float32]:
         """Head features of every training window with the encoder as it is now, (N, P)."""
-        return self._hearing.all_pooled(self.model)
+        return self._hearing.all_pooled(self.model, self.layer_weights)
 
     def state(self) -> dict[str, Tensor]:
         """All that steps have changed but the head: what `restore` needs to go on from here.
 
-        The trained parameters, what the optimisers and the drift remember, the steps done, the micro-batch.
-        Rates and the order of windows depend on the number of the step and of the epoch alone.
+        The trained parameters, the head's factors and the hidden states' weights, what the optimisers and the
+        drift remember, the steps done, the micro-batch. Rates and the order of windows depend on the number
+        of the step and of the epoch alone.
         """
         found = {f"{PARAMETERS}{name}": value for name, value in trained_parameters(self.model).items()}
+        found |= {f"beside.{number}": value.detach().clone() for number, value in enumerate(self._beside)}
         for number, each in enumerate(self._optimisers):
             found |= {f"optimiser{number}.{name}": value for name, value in state_of(each).items()}
         found |= {f"drift.{name}": value for name, value in self._drift.state().items()}
@@ -114,6 +134,9 @@ class Stage2:
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what `state` gave, after a beginning with the head of that time."""
         put(self.model, part_of(state, PARAMETERS))
+        with torch.no_grad():
+            for number, value in enumerate(self._beside):
+                value.copy_(state[f"beside.{number}"])
         for number, each in enumerate(self._optimisers):
             restore(each, part_of(state, f"optimiser{number}."))
         self._drift.restore(part_of(state, "drift."))
@@ -144,7 +167,7 @@ class Stage2:
         (self._head.penalty() / self._measured).backward()
         if self._start:
             self._anchor()
-        torch.nn.utils.clip_grad_norm_([*self._unfrozen, *self._head.parameters], self._options.clip)
+        torch.nn.utils.clip_grad_norm_([*self._unfrozen, *self._of_head], self._options.clip)
         for each in self._optimisers:
             each.step()
         for schedule in self._schedules:
@@ -213,8 +236,8 @@ class Stage2:
             noise = torch.randn(below.shape, generator=random, device=below.device, dtype=below.dtype)
             below = below + self._options.input_noise * spread * noise
         with autocast(self._options, below.device):
-            features_BP = self._pooled(self.model, below, rows)
-        return features_BP.float()
+            upper = self._pooled(self.model, below, rows)
+        return self._hearing.features(rows, upper.float(), self._weights())
 
     def _loss(self, blocks: Sequence[NDArray[np.int64]], features_BP: Tensor) -> Tensor:
         """Sum over the blocks of what the predictions from these features cost."""

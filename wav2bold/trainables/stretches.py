@@ -25,6 +25,7 @@ from wav2bold.datasets.windows import Windows, window_length
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder, heard, prefix, suffix
 from wav2bold.trainables.families import SpeechModel, convolved
+from wav2bold.trainables.noise import SAME_CLOCK_TR
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,27 @@ def stretches_of(
     and shares sound with the one before. Rows of two scanners' clocks never share one.
     """
     own = window_length(tr_s, history)
-    tr = tr_s * SAMPLE_RATE_HZ
-    clock = np.rint(windows.stop % tr) % round(tr)
     found = []
     for story in dict.fromkeys(windows.story):
         length = min(max(round(seconds * SAMPLE_RATE_HZ), own), sounds[str(story)])
-        for phase in np.unique(clock[windows.story == story]):
-            rows = np.flatnonzero((windows.story == story) & (clock == phase))
+        for recording in _by_clock(np.flatnonzero(windows.story == story), windows.stop, tr_s):
+            rows = recording
             while len(rows):
-                begin = int(windows.stop[rows[0]]) - own
-                begin = min(begin, sounds[str(story)] - length)
-                inside = windows.stop[rows] <= begin + length
-                found.append(
-                    Stretch(str(story), begin, length, rows[inside], windows.stop[rows[inside]] - begin)
-                )
+                begin = min(int(windows.stop[rows[0]]) - own, sounds[str(story)] - length)
+                stop = windows.stop[rows] - begin
+                inside = stop <= length
+                found.append(Stretch(str(story), begin, length, rows[inside], stop[inside]))
                 rows = rows[~inside]
     return found
+
+
+def _by_clock(rows: NDArray[np.int64], stop: NDArray[np.int64], tr_s: float) -> Iterator[NDArray[np.int64]]:
+    """The rows that are whole TRs apart, together."""
+    while len(rows):
+        away_tr = (stop[rows] - stop[rows[0]]) / (tr_s * SAMPLE_RATE_HZ)
+        same = np.abs(away_tr - np.rint(away_tr)) < SAME_CLOCK_TR
+        yield rows[same]
+        rows = rows[~same]
 
 
 def ends_of(encoder: Encoder, frames: int) -> NDArray[np.int64]:
@@ -140,12 +146,32 @@ class StretchedHearing:
     def pooled(self, model: SpeechModel, below: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Head features (B, n * D) of rows of one stretch; with gradient where `model` has it."""
         stretch = self.stretches[int(self._stretch_of[rows[0]])]
-        hidden_FD = suffix(self.encoder, model, self.boundary, below, self._mask(stretch))[0]
+        (hidden_BFD,) = suffix(
+            self.encoder, model, self.boundary, below, [self.encoder.layers], self._mask(stretch)
+        )
+        hidden_FD = hidden_BFD[0]
         pool = self._pool(stretch)[torch.from_numpy(np.searchsorted(stretch.rows, rows)).to(below.device)]
         return torch.einsum("bnf,fd->bnd", pool, hidden_FD.to(pool.dtype)).flatten(1)
 
-    def all_pooled(self, model: SpeechModel) -> NDArray[np.float32]:
+    def features(self, _rows: NDArray[np.int64], upper: Tensor, weights_K: Tensor | None = None) -> Tensor:
+        """Head features: what `pooled` gave."""
+        assert weights_K is None, "refused before"
+        return upper
+
+    @property
+    def first_weights(self) -> None:
+        """Stretches are read at the encoder's output alone."""
+
+    def frozen_features(self, weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """`frozen_pooled`."""
+        assert weights is None, "refused before"
+        return self.frozen_pooled
+
+    def all_pooled(
+        self, model: SpeechModel, weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Head features of every window, (N, n * D)."""
+        assert weights is None, "refused before"
         width = self.history * self.encoder.model.config.hidden_size
         found = np.empty((len(self.windows), width), np.float32)
         with torch.no_grad():

@@ -14,39 +14,46 @@ from torch import Tensor
 from wav2bold.config import LossKind
 from wav2bold.trainables.losses import FEWEST_TARGETS, dissimilarity, squared_error
 from wav2bold.trainables.noise import Clock, Group, NoiseModel, groups_of, whitener
+from wav2bold.trainables.reduced import Factors
 from wav2bold.trainables.ridge import Head
 
 
 class TorchHead:
-    """A head whose weights move; the features' mean and spread stay those of stage 1."""
+    """A head whose weights move; the features' mean and spread stay those of stage 1.
 
-    def __init__(self, head: Head, device: torch.device) -> None:
+    factors: of its weight, if those are to move in its place.
+    """
+
+    def __init__(self, head: Head, device: torch.device, factors: Factors | None = None) -> None:
         self._head = head
-        self._mean, self._sd, self._alpha, self._weight, self._bias = (
-            torch.tensor(part, device=device)
-            for part in (head.mean, head.sd, head.alpha, head.weight, head.bias)
+        self._mean, self._sd, self._alpha = (
+            torch.tensor(part, device=device) for part in (head.mean, head.sd, head.alpha)
         )
-        self._weight.requires_grad_()
-        self._bias.requires_grad_()
-        self.parameters = [self._weight, self._bias]
+        self.parameters = [
+            torch.tensor(part, device=device, requires_grad=True)
+            for part in (*(factors or (head.weight,)), head.bias)
+        ]
 
     def __call__(self, features_BP: Tensor) -> Tensor:
         """(B, V) predictions."""
-        return torch.addmm(self._bias, (features_BP - self._mean) / self._sd, self._weight)
+        standard = (features_BP - self._mean) / self._sd
+        *shared, weight, bias = self.parameters
+        for factor in shared:
+            standard = standard @ factor
+        return torch.addmm(bias, standard, weight)
 
     def penalty(self) -> Tensor:
         """Sum over targets of alpha * |w|^2: over the measured values it is stage 1's own penalty."""
-        return (self._alpha * (self._weight**2).sum(0)).sum()
+        *shared, weight, _ = self.parameters
+        # of a product, |A b|^2 = b' A'A b, where A'A is small
+        other = shared[0].T @ shared[0] @ weight if shared else weight
+        return (self._alpha * (weight * other).sum(0)).sum()
 
     def head(self) -> Head:
         """The head as it is now."""
-        return Head(
-            self._head.mean,
-            self._head.sd,
-            self._weight.detach().cpu().numpy().copy(),
-            self._bias.detach().cpu().numpy().copy(),
-            self._head.alpha,
-        )
+        *factors, bias = (part.detach().cpu().numpy().copy() for part in self.parameters)
+        weight = factors[0] if len(factors) == 1 else factors[0] @ factors[1]
+        return Head(self._head.mean, self._head.sd, weight, bias, self._head.alpha)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from wav2bold.config import AdaptedType, Configuration, Lora
 from wav2bold.errors import EncoderError
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.families import SpeechModel, attended, attentions
-from wav2bold.trainables.parameter_types import boundary_of, refuse_other_layers, unfrozen_names
+from wav2bold.trainables.parameter_types import refuse_other_layers
+from wav2bold.trainables.reading import boundary_below, refuse_above, states_read, trained_whole
 
 MATRICES: dict[AdaptedType, tuple[str, ...]] = {
     "attention": ("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -46,10 +47,11 @@ def unfreeze(encoder: Encoder, configuration: Configuration, seed: int = 0) -> U
     """
     boundary = lowest_boundary(encoder, configuration)
     model = copy.deepcopy(encoder.model).requires_grad_(False)
-    chosen = set(unfrozen_names(encoder, configuration.unfrozen))
+    chosen = set(trained_whole(encoder, configuration))
     whole = [parameter for name, parameter in model.named_parameters() if name in chosen]
     if configuration.lora is not None:
-        _add_adapters(model, configuration.lora, adapted_modules(encoder, configuration.lora), seed)
+        top = states_read(encoder, configuration.layers)[-1]
+        _add_adapters(model, configuration.lora, adapted_modules(encoder, configuration.lora, top), seed)
     for parameter in whole:  # peft freezes all but its own
         parameter.requires_grad_(True)
     names = tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
@@ -57,24 +59,27 @@ def unfreeze(encoder: Encoder, configuration: Configuration, seed: int = 0) -> U
 
 
 def lowest_boundary(encoder: Encoder, configuration: Configuration) -> Boundary:
-    """The highest boundary below everything that the configuration trains.
+    """The highest boundary below everything that the configuration trains and not above what the head reads.
 
-    Raises EncoderError if it asks for a type, a layer or a rank that the encoder doesn't have.
+    Raises EncoderError if it asks for a type, a layer, a hidden state or a rank that the encoder doesn't
+    have, or to train what lies above all that is read.
     """
-    names = unfrozen_names(encoder, configuration.unfrozen)
+    names = trained_whole(encoder, configuration)
     if configuration.lora is not None:
-        names += [f"{path}.weight" for path in adapted_modules(encoder, configuration.lora)]
-    return boundary_of(encoder, names)
+        top = states_read(encoder, configuration.layers)[-1]
+        names += [f"{path}.weight" for path in adapted_modules(encoder, configuration.lora, top)]
+    return boundary_below(encoder, names, configuration.layers)
 
 
-def adapted_modules(encoder: Encoder, lora: Lora) -> list[str]:
-    """Names of the linear modules that adapters are added to.
+def adapted_modules(encoder: Encoder, lora: Lora, top: int) -> list[str]:
+    """Names of the linear modules that adapters are added to. top: the highest hidden state that is read.
 
-    Raises EncoderError if its layers leave the encoder, or if a matrix has no such rank.
+    Raises EncoderError if its layers leave the encoder or lie above that, or if a matrix has no such rank.
     """
     refuse_other_layers(encoder, "lora.layers", lora.layers)
+    refuse_above(encoder, "lora.layers", lora.layers or (0, max(top - 1, 0)), top)
     wanted = {matrix for kind in lora.targets for matrix in MATRICES[kind]}
-    first, last = lora.layers or (0, encoder.layers - 1)
+    first, last = lora.layers or (0, top - 1)
     names = []
     for name, module in encoder.model.named_modules():
         place, _, matrix = name.rpartition(".")

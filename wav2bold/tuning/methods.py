@@ -5,12 +5,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from wav2bold.config import Configuration
+from wav2bold.config import Configuration, HiddenStates, Pooling
 from wav2bold.pages.words import count, listed
 from wav2bold.trainables.evaluate import BLOCK_S
 from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.findings import Findings
 
+READ: dict[Pooling, str] = {
+    "tr": "averaged to TRs",
+    "mean": "averaged over the history",
+    "last": "averaged over the history's last TR",
+    "lanczos": "brought to TRs by a Lanczos kernel of three lobes, cut off at the volume's own time",
+}
+"""What was done to hidden states before the head, by `configuration.pooling`."""
 SOFTWARE = ("wav2bold", "torch", "transformers", "nilearn", "ray", "optuna", "mlflow")
 
 
@@ -33,6 +40,9 @@ def methods(findings: Findings) -> dict[str, Any]:
         "validation": f"{len(stories.validation)} to choose ({listed(stories.validation)})",
         "test": f"{len(stories.test)} to test ({listed(stories.test)})",
         "encoder": encoder_name(study.encoder),
+        "hidden": _hidden(study.configuration.layers),
+        "read": READ[study.configuration.pooling],
+        "rank": study.configuration.head_rank,
         "alphas": f"{len(ALPHAS)} values from {ALPHAS[0]:,.0f} to {ALPHAS[-1]:,.0f}",
         "trials": count(len(findings.trials), "configuration"),
         "history": f"{history.low} to {history.high} TRs",
@@ -61,8 +71,18 @@ def _is_papers(first: Configuration) -> bool:
     given = Configuration()
     return all(
         getattr(first, option) == getattr(given, option)
-        for option in ("history", "unfrozen", "lora", "head_l2")
+        for option in ("history", "pooling", "layers", "unfrozen", "lora", "head_l2", "head_rank")
     )
+
+
+def _hidden(layers: HiddenStates) -> str:
+    """Which hidden states the head read."""
+    if layers is None:
+        return "its last hidden states"
+    if layers == "weighted":
+        return "the sum of all its hidden states, weighed equally at first and as trained in stage 2"
+    numbers = listed([str(number) for number in layers])
+    return f"its hidden states {numbers}" if len(layers) > 1 else f"its hidden state {numbers}"
 
 
 def _averaged(findings: Findings) -> bool:

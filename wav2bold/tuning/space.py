@@ -18,7 +18,7 @@ class Proposals:
     Conditional where it must be: no layer range where nothing is unfrozen, no learning rates
     where nothing is adapted either. What the space doesn't vary is the study's own, adapters too. A
     class, not a closure, since Ray Tune saves its searcher with pickle.
-    layers: transformer layers of the encoder.  subjects: whom every trial refines jointly.
+    layers: transformer layers below what the head reads.  subjects: whom every trial refines jointly.
     """
 
     study: Study
@@ -53,10 +53,12 @@ class Proposals:
 
     @property
     def _kinds(self) -> tuple[ParameterType, ...]:
-        """Types that may be unfrozen: those of the space that aren't adapted."""
+        """Types that may be unfrozen: those of the space that aren't adapted and that the head can hear."""
         lora = self.study.configuration.lora
         adapted = () if lora is None else lora.targets
-        return tuple(kind for kind in self.study.search.space.unfrozen if kind not in adapted)
+        unheard = LAYERED if self.layers == 0 else ()
+        kinds = self.study.search.space.unfrozen
+        return tuple(kind for kind in kinds if kind not in adapted and kind not in unheard)
 
     def _propose(self, trial: optuna.Trial) -> Configuration:
         space = self.study.search.space

@@ -15,6 +15,7 @@ from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.space import Proposals
@@ -64,7 +65,7 @@ def sweep(
                 memory,
                 f"sweep-{parent[:8]}",
                 study.search.trials,
-                search=_search(study, encoder.layers, subjects),
+                search=_search(study, states_read(encoder, study.configuration.layers)[-1], subjects),
                 scheduler=BatchedASHA(
                     study.search.parallel,
                     metric=METRIC,
