@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _denormal_numbers() -> Iterator[None]:
-    """Let numbers near 0 be themselves: refinement takes them for 0 from then on, which hypothesis refuses."""
+    """Let numbers near 0 be themselves: refinement takes them for 0 from then on; hypothesis minds."""
     _with_denormals()
     yield
     _with_denormals()

@@ -5,9 +5,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from wav2bold.config import Configuration, HiddenStates, Pooling
+from wav2bold.config import Configuration, HiddenStates, LossKind, Pooling
 from wav2bold.pages.words import count, listed
 from wav2bold.trainables.evaluate import BLOCK_S
+from wav2bold.trainables.noise import ORDER
 from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.findings import Findings
 
@@ -18,6 +19,25 @@ READ: dict[Pooling, str] = {
     "lanczos": "brought to TRs by a Lanczos kernel of three lobes, cut off at the volume's own time",
 }
 """What was done to hidden states before the head, by `configuration.pooling`."""
+LOSSES: dict[LossKind, str] = {
+    "mse": "the mean squared error",
+    "corr": "one minus the correlation across targets within each volume",
+    "cosine": "one minus the cosine across targets within each volume",
+}
+OPTIMISERS = {"adamw": "AdamW [4]", "muon": "Muon for matrices and AdamW [4] for the rest"}
+PAPERS = (
+    "history",
+    "pooling",
+    "layers",
+    "unfrozen",
+    "lora",
+    "head_l2",
+    "head_rank",
+    "loss",
+    "optimiser",
+    "input_noise",
+)
+"""Options in which the first trial must be as given, to be called the paper's."""
 SOFTWARE = ("wav2bold", "torch", "transformers", "nilearn", "ray", "optuna", "mlflow")
 
 
@@ -43,6 +63,9 @@ def methods(findings: Findings) -> dict[str, Any]:
         "hidden": _hidden(study.configuration.layers),
         "read": READ[study.configuration.pooling],
         "rank": study.configuration.head_rank,
+        "loss": LOSSES[study.configuration.loss],
+        "optimiser": OPTIMISERS[study.configuration.optimiser],
+        "noise": ORDER if study.configuration.noise == "ar" else None,
         "alphas": f"{len(ALPHAS)} values from {ALPHAS[0]:,.0f} to {ALPHAS[-1]:,.0f}",
         "trials": count(len(findings.trials), "configuration"),
         "history": f"{history.low} to {history.high} TRs",
@@ -69,10 +92,7 @@ def encoder_name(encoder: str) -> str:
 def _is_papers(first: Configuration) -> bool:
     """Whether the first trial hears, refines and penalises as the paper: its values are the defaults."""
     given = Configuration()
-    return all(
-        getattr(first, option) == getattr(given, option)
-        for option in ("history", "pooling", "layers", "unfrozen", "lora", "head_l2", "head_rank")
-    )
+    return all(getattr(first, option) == getattr(given, option) for option in PAPERS)
 
 
 def _hidden(layers: HiddenStates) -> str:
