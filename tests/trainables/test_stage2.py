@@ -193,6 +193,10 @@ def test_half_precision_is_near_to_full(encoder: Encoder, tmp_path: Path) -> Non
         for precision in ("float32", "bfloat16")
     )
     assert half == pytest.approx(full, rel=0.05)
+    one = training(some, configuration(ATTENTION))
+    rows = np.arange(4)
+    with torch.autocast("cpu", torch.bfloat16):  # what varies little beside its mean is not rounded
+        assert one._pooled(one.model, one._hearing.below(rows), rows).dtype == torch.float32
     assert half != full
 
 

@@ -259,7 +259,8 @@ class Hearing:
 
     def _pool(self, hidden_BFD: Tensor) -> Tensor:
         """Frames pooled, (B, P)."""
-        return torch.einsum("rf,bfd->brd", self.pool, hidden_BFD).flatten(1)
+        with torch.autocast(hidden_BFD.device.type, enabled=False):  # features vary little beside their mean
+            return torch.einsum("rf,bfd->brd", self.pool, hidden_BFD.float()).flatten(1)
 
     def _frozen_states(self, rows: NDArray[np.int64]) -> list[Tensor]:
         """The pretrained encoder's (B, F, D) each; by way of the store where stage 2 needs that too."""

@@ -151,7 +151,8 @@ class StretchedHearing:
         )
         hidden_FD = hidden_BFD[0]
         pool = self._pool(stretch)[torch.from_numpy(np.searchsorted(stretch.rows, rows)).to(below.device)]
-        return torch.einsum("bnf,fd->bnd", pool, hidden_FD.to(pool.dtype)).flatten(1)
+        with torch.autocast(below.device.type, enabled=False):  # features vary little beside their mean
+            return torch.einsum("bnf,fd->bnd", pool, hidden_FD.float()).flatten(1)
 
     def features(self, _rows: NDArray[np.int64], upper: Tensor, weights_K: Tensor | None = None) -> Tensor:
         """Head features: what `pooled` gave."""
