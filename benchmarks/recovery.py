@@ -15,13 +15,13 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _figures import show
+from _steps import InMemory
 from numpy.typing import NDArray
 
 from wav2bold.config import Cleaning, Configuration
@@ -54,20 +54,6 @@ OURS: dict[str, Any] = {
     "epochs": 8,
     "input_noise": 0.3,
 }
-
-
-@dataclass(frozen=True)
-class InMemory(Shards):
-    """Shards that were never written."""
-
-    told: Mapping[tuple[str, str], Bold] = field(default_factory=dict)
-    sounds: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-
-    def bold(self, subject: str, story: str) -> Bold:
-        return self.told[subject, story]
-
-    def audio(self, story: str) -> NDArray[np.float32]:
-        return self.sounds[story]
 
 
 def main() -> None:
