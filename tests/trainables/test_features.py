@@ -307,9 +307,11 @@ def test_what_lies_below_the_boundary_is_computed_once_and_what_lies_above_all_t
     ran: list[int] = []
     whole = through_layers
 
-    def watched(model: SpeechModel, hidden: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    def watched(
+        model: SpeechModel, hidden: torch.Tensor, first: int, last: int, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         ran.extend(range(first, last))
-        return whole(model, hidden, first, last)
+        return whole(model, hidden, first, last, mask)
 
     for place in ("encoder", "families"):
         monkeypatch.setattr(f"wav2bold.trainables.{place}.through_layers", watched)
