@@ -14,7 +14,7 @@ from wav2bold.config import Simulation
 from wav2bold.errors import RunsFailed, StudyError, UserError
 from wav2bold.options import explain, options_of
 from wav2bold.places import NOT_OURS, refusal
-from wav2bold.terminal import err, out, watching
+from wav2bold.terminal import err, lose_no_interrupt, out, watching
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -357,6 +357,7 @@ def main() -> None:
     interrupted."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    lose_no_interrupt()
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries; our own message tells how it ended
     try:
         code = app(standalone_mode=False) or 0

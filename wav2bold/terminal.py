@@ -1,5 +1,8 @@
 """What a person sees in the terminal while work goes on, and when it is done."""
 
+import _thread
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +12,8 @@ from rich.progress import Progress as Bars
 
 from wav2bold.progress import Progress
 
+AGAIN_S = 0.05
+"""After which an interrupt comes again that was lost."""
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -50,3 +55,16 @@ def _lines() -> Progress:
             err.print(f"  {done}/{total}  {doing}" if total else f"  {doing}", markup=False)
 
     return tell
+
+
+def lose_no_interrupt() -> None:
+    """Let a Ctrl-C come again that came while Python cleared something away: it would be told of and lost."""
+    others = sys.unraisablehook
+
+    def hook(told: "sys.UnraisableHookArgs", /) -> None:
+        if told.exc_type is KeyboardInterrupt:
+            threading.Timer(AGAIN_S, _thread.interrupt_main).start()  # here it would be lost again
+        else:
+            others(told)
+
+    sys.unraisablehook = hook
