@@ -49,6 +49,11 @@ def norm_is_last(model: SpeechModel) -> bool:
     return not isinstance(model, Data2VecAudioModel) and bool(model.config.do_stable_layer_norm)
 
 
+def takes_mask(model: SpeechModel) -> bool:
+    """Whether its layers can be told which frames attend to which."""
+    return not isinstance(model, WavLMModel)
+
+
 def convolved(model: SpeechModel, audio_BS: Tensor) -> Tensor:
     """Output of the convolutions, (B, F, C)."""
     return cast(Tensor, model.feature_extractor(audio_BS)).transpose(1, 2)

@@ -6,6 +6,7 @@ from wav2bold.datasets.windows import Windows
 from wav2bold.errors import EncoderError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder
+from wav2bold.trainables.families import takes_mask
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.stretches import StretchedHearing
 
@@ -33,7 +34,7 @@ def hearing_of(
             configuration.pooling,
             configuration.layers,
         )
-    if encoder.model.config.model_type == "wavlm":
+    if not takes_mask(encoder.model):
         raise EncoderError(
             f"context: stretch hides what comes later with a mask, and {encoder.name}, a WavLM, takes none",
             "set context: window",

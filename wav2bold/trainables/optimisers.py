@@ -40,11 +40,13 @@ def optimisers_of(
         return [torch.optim.AdamW(groups, fused=fused)]
     if not hasattr(torch.optim, "Muon"):
         raise UserError(f"torch {torch.__version__} has no Muon", "install torch 2.9 or later, or take adamw")
-    matrices = [each for name, each in encoder if each.ndim == 2 and ADAPTER not in name]
-    for each in values:
-        if not any(each is matrix for matrix in matrices):
-            size = max(float(each.detach().square().mean().sqrt()), SMALLEST_SCALE)
-            groups.append({"params": [each], "lr": encoder_lr * size, "weight_decay": weight_decay})
+    matrices = []
+    for name, each in encoder:
+        if each.ndim == 2 and ADAPTER not in name:
+            matrices.append(each)
+            continue
+        size = max(float(each.detach().square().mean().sqrt()), SMALLEST_SCALE)
+        groups.append({"params": [each], "lr": encoder_lr * size, "weight_decay": weight_decay})
     found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, fused=fused)]
     if matrices:
         muon = [

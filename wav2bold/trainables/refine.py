@@ -140,29 +140,25 @@ def refine(
     while True:
         epoch = told.epoch + 1
         try:
-            loss = training.epoch(epoch)
-        except DivergedError as diverged:
+            loss, diverged = training.epoch(epoch), None
+        except DivergedError as error:
+            loss, diverged = math.nan, error
+        head, weights = training.head, training.layer_weights
+        if diverged is not None:
             step, rate = diverged.args
             note = (
                 f"the loss stopped being a number in step {step} at an encoder_lr of {rate:.2g}; epoch "
                 f"{best.epoch} was kept; lower encoder_lr"
             )
-            told = replace(told, epoch=epoch, loss=math.nan, score=best.score, last=True, note=note)
+            told = replace(told, epoch=epoch, loss=loss, score=best.score, last=True, note=note)
         else:
-            head, weights = training.head, training.layer_weights
             told = report(epoch, loss, head, validation.all_pooled(training.model, weights))
             if told.score > best.score:
                 best = Refined(configuration, merged(training.model), head, epoch, told.score, weights)
             if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
                 told = replace(told, last=True)
         if kept is not None:
-            place = place.after(
-                told,
-                training.head,
-                training.layer_weights,
-                training.state(),
-                is_best=best.epoch == epoch,
-            )
+            place = place.after(told, head, weights, training.state(), is_best=best.epoch == epoch)
             kept.save(place)
         yield told
         if told.last:

@@ -9,7 +9,15 @@ from wav2bold.config import Configuration
 from wav2bold.datasets.windows import Windows
 from wav2bold.trainables.adam_head import fit_by_adam
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, fit_noise, groups_of, whitened
-from wav2bold.trainables.ridge import ALPHAS, MAX_BYTES, Decomposition, Head, decompose, standardised
+from wav2bold.trainables.ridge import (
+    ALPHAS,
+    MAX_BYTES,
+    Decomposition,
+    Head,
+    decompose,
+    fit_head,
+    standardised,
+)
 
 ADAM_STEPS, ADAM_LR = 2000, 1e-2
 """With which Adam came within 1e-3 of ridge's predictions in tests."""
@@ -19,15 +27,13 @@ def solve_stage1(
     features: NDArray[np.float32], windows: Windows, tr_s: float, configuration: Configuration, seed: int
 ) -> tuple[Head, NoiseModel]:
     """The head of a configuration, and the noise that it was fitted in. features: (N, P) without drift."""
-    shared = decompose(features, windows.story, guard=configuration.history)
-    plain = shared.fit(windows.y)
     if configuration.noise == "ar":
-        noise = fit_noise(shared.residuals(windows.y, plain.alpha), Clock.of(windows, tr_s))
+        noise = fit_noise_of(features, windows, tr_s, configuration.history)
         return fit_head_in_noise(features, windows, tr_s, noise, configuration.head_l2), noise
-    alpha = plain.alpha * np.float32(configuration.head_l2)
+    head = fit_head(features, windows.y, windows.story, configuration.head_l2, guard=configuration.history)
     if configuration.stage1 == "adam":
-        return fit_by_adam(features, windows.y, alpha, ADAM_STEPS, ADAM_LR, seed), WHITE
-    return shared.fit(windows.y, configuration.head_l2), WHITE
+        head = fit_by_adam(features, windows.y, head.alpha, ADAM_STEPS, ADAM_LR, seed)
+    return head, WHITE
 
 
 def fit_noise_of(features: NDArray[np.float32], windows: Windows, tr_s: float, guard: int = 0) -> NoiseModel:
@@ -55,7 +61,7 @@ def fit_head_in_noise(
     guard: as in `decompose`.
     """
     if noise.is_white:
-        return decompose(features, windows.story, guard=guard).fit(windows.y, head_l2)
+        return fit_head(features, windows.y, windows.story, head_l2, guard=guard)
     mean, sd, x = standardised(features)
     clock = Clock.of(windows, tr_s)
     weight = np.zeros((x.shape[1], windows.y.shape[1]), np.float32)

@@ -112,10 +112,6 @@ class Stage2:
             raise DivergedError(first + 1, self._options.encoder_lr * self._share_of_rate(first))
         return float(told.mean())
 
-    def all_pooled(self) -> NDArray[np.float32]:
-        """Head features of every training window with the encoder as it is now, (N, P)."""
-        return self._hearing.all_pooled(self.model, self.layer_weights)
-
     def state(self) -> dict[str, Tensor]:
         """All that steps have changed but the head: what `restore` needs to go on from here.
 
@@ -160,7 +156,7 @@ class Stage2:
             try:
                 loss = self._backward(step)
                 break
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
             self._halve()

@@ -106,8 +106,7 @@ class Criterion:
             pieces.append(every @ values)
         if len(pieces) == 1:
             return pieces[0]
-        order = torch.cat(list(self._group_columns))
-        return torch.cat(pieces, dim=1)[:, torch.argsort(order)]
+        return torch.cat(pieces, dim=1)[:, self._in_order]
 
     def _whitener(self, rows: NDArray[np.int64], measured: NDArray[np.bool_]) -> Tensor:
         """(B, B) of one block; rows and columns of volumes that these targets lack are 0."""
@@ -147,6 +146,11 @@ class Criterion:
     @cached_property
     def _group_columns(self) -> list[Tensor]:
         return [torch.from_numpy(group.columns).to(self.device) for group in self._groups]
+
+    @cached_property
+    def _in_order(self) -> Tensor:
+        """(V,) where each target stands when those of the groups are side by side."""
+        return torch.argsort(torch.cat(self._group_columns))
 
     @cached_property
     def _columns_of(self) -> list[Tensor]:
