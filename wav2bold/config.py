@@ -186,6 +186,10 @@ class Configuration(Options):
     not give every rate; those not given are set to what was measured to work.
     """
 
+    objective: Literal["brain", "pretrain"] = "brain"
+    """What stage 2 trains the encoder for: brain, to predict BOLD; or pretrain, the paper's control, which
+    continues wav2vec2's own pre-training on the sound of the training stories alone, for the same steps. Then
+    BOLD only scores: the last epoch is kept; loss, weight_by_ceiling, input_noise and patience do nothing."""
     history: Annotated[int, Field(ge=1, le=40)] = 6
     """TRs of audio, up to a volume's own time, that the encoder hears."""
     pooling: Pooling = "tr"
@@ -318,6 +322,14 @@ class Configuration(Options):
                     f"{kind} is in unfrozen and in lora.targets: its matrices would be trained whole and "
                     "adapted; keep it in one, or give them different layers"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _pretrains_something(self) -> Self:
+        if self.objective == "pretrain" and not self.refines:
+            raise ValueError(
+                "objective: pretrain has nothing to train; name parameter types in unfrozen, or give lora"
+            )
         return self
 
     @property

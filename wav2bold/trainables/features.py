@@ -88,6 +88,9 @@ class Hearing:
         """The rows cut to pieces that `below` takes: any go together."""
         return [rows]
 
+    def attention(self, _rows: NDArray[np.int64]) -> None:
+        """Which frames attend to which: in a window, all to all."""
+
     @cached_property
     def states(self) -> tuple[int, ...]:
         """Numbers of the K hidden states that are read."""

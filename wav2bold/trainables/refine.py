@@ -22,7 +22,8 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
-from wav2bold.trainables.reduced import reduced
+from wav2bold.trainables.pretraining import Pretraining, below_masks
+from wav2bold.trainables.reduced import Factors, reduced
 from wav2bold.trainables.resuming import Checkpoint, Place, identity_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report, brain_score, pearson
@@ -47,6 +48,7 @@ class Material:
 class Refined:
     """The refined encoder of the epoch whose validation score was best; epoch 0 if none helped.
 
+    With `objective: pretrain` that of the last epoch: a choice by its score would be made by BOLD.
     model: a copy, the pretrained one is untouched.  head: fitted with it.  score: on validation.
     layer_weights: (K,) with which the head sums hidden states, None where it doesn't.
     """
@@ -70,7 +72,9 @@ def refine(
     unfrozen parameter is read from the store.
     checkpoint: a folder in which each epoch leaves where the refinement is (see `resuming`). Whoever finds it
     yields the reports that were made, goes on, and ends with the same numbers.
-    A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
+    A loss that stops being a number ends it with the epoch kept so far; the last report's note says so.
+    With `objective: pretrain` stage 2 never sees BOLD (see `pretraining`): the last epoch is kept, and every
+    report's score is that of a stage 1 solved anew on the encoder as it is then, in the noise of the first.
     Raises UserError if not even one window fits into memory, or if the head can't have its rank.
     """
     started = time.monotonic()
@@ -84,15 +88,21 @@ def refine(
     drift, validation_drift = Drift(material.train, cleaning), Drift(material.validation, cleaning)
     validation_clock = Clock.of(material.validation, tr_s)
 
+    def solved(
+        features: NDArray[np.float32], noise: NoiseModel | None = None
+    ) -> tuple[Head, NoiseModel, Factors | None]:
+        features = drift.removed(features)
+        head, noise = solve_stage1(features, material.train, tr_s, configuration, seed, noise)
+        if configuration.head_rank is None:
+            return head, noise, None
+        factors = reduced(head, configuration.head_rank, features)
+        return replace(head, weight=factors[0] @ factors[1]), noise, factors
+
     kept = None if checkpoint is None else checkpoint_of(checkpoint, material, configuration, seed)
     place = None if kept is None else kept.load()
     factors = None
     if place is None:
-        features = drift.removed(train.frozen_pooled)
-        head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
-        if configuration.head_rank is not None:
-            factors = reduced(head, configuration.head_rank, features)
-            head = replace(head, weight=factors[0] @ factors[1])
+        head, noise, factors = solved(train.frozen_pooled)
     else:
         head, noise = place.head, place.noise
         started -= place.reports[-1].seconds
@@ -125,16 +135,32 @@ def refine(
     if told.last:
         return best
 
-    criterion = Criterion(
-        material.train.y,
-        material.train.subject,
-        Clock.of(material.train, tr_s),
-        noise,
-        configuration.loss,
-        ceiling_weights(material) if configuration.weight_by_ceiling else None,
-        material.encoder.device,
-    )
-    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed, place.factors)
+    training: Stage2
+    if configuration.objective == "pretrain":
+        below = below_masks(unfrozen.boundary)
+        masked = hearing_of(
+            material.encoder, material.shards, material.store, material.train, configuration, below
+        )
+        training = Pretraining(
+            unfrozen.model,
+            masked,
+            train,
+            head,
+            lambda features: solved(features, noise)[0],
+            configuration,
+            seed,
+        )
+    else:
+        criterion = Criterion(
+            material.train.y,
+            material.train.subject,
+            Clock.of(material.train, tr_s),
+            noise,
+            configuration.loss,
+            ceiling_weights(material) if configuration.weight_by_ceiling else None,
+            material.encoder.device,
+        )
+        training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed, place.factors)
     if place.training:
         training.restore(place.training)
     while True:
@@ -152,8 +178,9 @@ def refine(
             )
             told = replace(told, epoch=epoch, loss=loss, score=best.score, last=True, note=note)
         else:
-            told = report(epoch, loss, head, validation.all_pooled(training.model, weights))
-            if told.score > best.score:
+            features = validation.all_pooled(training.model, weights)
+            told = report(epoch, loss, head, features, training.note)
+            if configuration.objective == "pretrain" or told.score > best.score:
                 best = Refined(configuration, merged(training.model), head, epoch, told.score, weights)
             if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
                 told = replace(told, last=True)

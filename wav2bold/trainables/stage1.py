@@ -24,11 +24,20 @@ ADAM_STEPS, ADAM_LR = 2000, 1e-2
 
 
 def solve_stage1(
-    features: NDArray[np.float32], windows: Windows, tr_s: float, configuration: Configuration, seed: int
+    features: NDArray[np.float32],
+    windows: Windows,
+    tr_s: float,
+    configuration: Configuration,
+    seed: int,
+    noise: NoiseModel | None = None,
 ) -> tuple[Head, NoiseModel]:
-    """The head of a configuration, and the noise that it was fitted in. features: (N, P) without drift."""
+    """The head of a configuration, and the noise that it was fitted in.
+
+    features: (N, P) without drift.  noise: if it is known; None fits it, where the configuration has one.
+    """
     if configuration.noise == "ar":
-        noise = fit_noise_of(features, windows, tr_s, configuration.history)
+        if noise is None:
+            noise = fit_noise_of(features, windows, tr_s, configuration.history)
         return fit_head_in_noise(features, windows, tr_s, noise, configuration.head_l2), noise
     head = fit_head(features, windows.y, windows.story, configuration.head_l2, guard=configuration.history)
     if configuration.stage1 == "adam":

@@ -49,21 +49,43 @@ class Stage2:
         seed: int,
         factors: Factors | None = None,
     ) -> None:
-        self._hearing, self._criterion, self._options, self._seed = hearing, criterion, configuration, seed
+        self._criterion = criterion
         device = hearing.encoder.device
-        self.model = model
-        named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
-        self._unfrozen = [each for _, each in named]
-        self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
         self._head = TorchHead(head, device, factors)
         weights = hearing.first_weights
         self._logits_K = (
             None if weights is None else torch.zeros(len(weights), device=device, requires_grad=True)
         )
-        self._beside = [] if self._logits_K is None else [self._logits_K]
-        self._of_head = [*self._head.parameters, *self._beside]
-        self._beside += [] if factors is None else self._head.parameters[: len(factors)]
+        beside = [] if self._logits_K is None else [self._logits_K]
+        of_head = [*self._head.parameters, *beside]
+        beside += [] if factors is None else self._head.parameters[: len(factors)]
         self._drift = FollowedDrift(drift, hearing.frozen_pooled, device)
+        self._measured = int(np.isfinite(criterion.y).sum())
+        self._pooled = torch.compile(hearing.pooled) if configuration.compile else hearing.pooled
+        self._begin(model, hearing, of_head, beside, configuration, seed, white=criterion.noise.is_white)
+
+    def _begin(
+        self,
+        model: SpeechModel,
+        hearing: AnyHearing,
+        of_head: list[Tensor],
+        beside: list[Tensor],
+        configuration: Configuration,
+        seed: int,
+        *,
+        white: bool,
+    ) -> None:
+        """What training has whatever it is for: optimisers, their rates, and how many windows a step takes.
+
+        of_head: what moves at the head's rate.  beside: what of that `head` doesn't tell.
+        white: whether volumes don't depend on each other, so that windows come one by one.
+        """
+        self._hearing, self._options, self._seed = hearing, configuration, seed
+        self.model = model
+        named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+        self._unfrozen = [each for _, each in named]
+        self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
+        self._of_head, self._beside = of_head, beside
         self._optimisers = optimisers_of(
             named,
             self._of_head,
@@ -72,15 +94,18 @@ class Stage2:
             head_lr=configuration.head_lr,
             weight_decay=configuration.weight_decay,
         )
-        self._block = 1 if criterion.noise.is_white else min(BLOCK, configuration.batch)
+        self._block = 1 if white else min(BLOCK, configuration.batch)
         blocks, rows = hearing.most_blocks(self._block)
         self._at_once = max(configuration.batch // rows, 1)
         self._all_steps = -(-blocks // self._at_once) * configuration.epochs
         self._schedules = self._schedules_from(0)
-        self._measured = int(np.isfinite(criterion.y).sum())
         self.micro_batch = configuration.micro_batch or configuration.batch
-        self._pooled = torch.compile(hearing.pooled) if configuration.compile else hearing.pooled
         self._steps = 0
+
+    @property
+    def note(self) -> str:
+        """What to know of the training beside its numbers; "" if nothing."""
+        return ""
 
     @property
     def head(self) -> Head:
@@ -160,7 +185,6 @@ class Stage2:
                 if not _is_out_of_memory(error):
                     raise
             self._halve()
-        (self._head.penalty() / self._measured).backward()
         if self._start:
             self._anchor()
         torch.nn.utils.clip_grad_norm_([*self._unfrozen, *self._of_head], self._options.clip)
@@ -172,7 +196,7 @@ class Stage2:
         return loss
 
     def _backward(self, step: Step) -> Tensor:
-        """Gradients of a step's mean loss, and the loss."""
+        """Gradients of a step's mean loss and of the head's penalty, and the loss."""
         count = max(self._criterion.count(step), 1)
         total = torch.zeros((), device=self._hearing.encoder.device)
         for number, blocks in enumerate(self._parts(step)):
@@ -184,6 +208,7 @@ class Stage2:
             else:
                 loss = self._backward_in_pieces(blocks, pieces, number, count)
             total += loss.detach()
+        (self._head.penalty() / self._measured).backward()
         return total
 
     def _backward_in_pieces(
