@@ -1,4 +1,4 @@
-"""The contrastive loss is that of transformers' own Wav2Vec2ForPreTraining, and so are masks and negatives."""
+"""The contrastive loss is that of transformers' Wav2Vec2ForPreTraining, and so are masks and negatives."""
 
 from pathlib import Path
 

@@ -47,7 +47,7 @@ class ContrastHead(nn.Module):
         self._codes = self.quantizer.num_groups * self.quantizer.num_vars
         new = any(name.startswith("quantizer") for name in fresh)
         vars(self.quantizer)["temperature"] = WARMEST if new else COLDEST
-        self.requires_grad_(True)
+        self.requires_grad_(True).train()  # to the quantizer: draw codes by chance, with gradient
 
     def forward(
         self, normed_MC: Tensor, hidden_MD: Tensor, masked: list[int], negatives_MK: Tensor

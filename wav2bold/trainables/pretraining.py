@@ -132,12 +132,13 @@ class Pretraining(Stage2):
         """These windows, a micro-batch at once, or their stretches, one by one; masked."""
         found: list[Pass] = []
         for part in self._hearing.together(rows):
-            for below in self._hearing.below(part).split(self.micro_batch):
-                frames = below.shape[1]
-                if self._hearing.boundary.at == "audio":
-                    frames = self._hearing.encoder.frames(frames)
-                mask_BF = torch.from_numpy(masks(len(below), frames, random)).to(below.device)
-                found.append((below, self._hearing.attention(part), mask_BF))
+            below, attention = self._hearing.below(part), self._hearing.attention(part)
+            frames = below.shape[1]
+            if self._hearing.boundary.at == "audio":
+                frames = self._hearing.encoder.frames(frames)
+            mask_BF = torch.from_numpy(masks(len(below), frames, random)).to(below.device)
+            at_once = below.split(self.micro_batch), mask_BF.split(self.micro_batch)
+            found += [(some, attention, masked) for some, masked in zip(*at_once, strict=True)]
         return found
 
     def _masked(self, one: Pass) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ LOSSES: dict[LossKind, str] = {
 }
 OPTIMISERS = {"adamw": "AdamW [4]", "muon": "Muon for matrices and AdamW [4] for the rest"}
 PAPERS = (
+    "objective",
     "history",
     "pooling",
     "layers",
@@ -63,6 +64,7 @@ def methods(findings: Findings) -> dict[str, Any]:
         "hidden": _hidden(study.configuration.layers),
         "read": READ[study.configuration.pooling],
         "rank": study.configuration.head_rank,
+        "pretrain": study.configuration.objective == "pretrain",
         "loss": LOSSES[study.configuration.loss],
         "optimiser": OPTIMISERS[study.configuration.optimiser],
         "noise": ORDER if study.configuration.noise == "ar" else None,

@@ -65,6 +65,8 @@ class WarmTrial(tune.Trainable):
         except UserError as error:
             raise RuntimeError(str(error)) from None  # Ray shows it as the trial's reason
         best = max(report.score for report in self._reports)
+        if self._configuration.objective == "pretrain":
+            best = report.score  # of the epoch that is kept: BOLD chooses none
         return {
             "epoch": report.epoch,
             "loss": report.loss,
