@@ -7,24 +7,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from listeners import RATE_HZ, save_small_wav2vec2
+from listeners import RATE_HZ, save_small_wav2vec2, speech
 from refining import HISTORY, SOUNDS, TR_S, Unfrozen, configuration, material, run
 from small_encoders import save_small
 from torch import nn
 from transformers import AutoFeatureExtractor, Wav2Vec2ForPreTraining, Wav2Vec2Model
 
-from wav2bold.config import Configuration, Lora
+from wav2bold.config import Cleaning, Configuration, Lora
+from wav2bold.datasets.teacher import extractor, make_teacher
 from wav2bold.datasets.windows import Windows
 from wav2bold.errors import EncoderError, StudyError
 from wav2bold.trainables.batches import Step
 from wav2bold.trainables.checkpoint import save_refined
-from wav2bold.trainables.contrastive import masks, negatives
-from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.contrastive import ContrastHead, load_head, masks, negatives
+from wav2bold.trainables.encoder import Encoder, load_encoder, save_encoder
 from wav2bold.trainables.optimisers import warmup_cosine
 from wav2bold.trainables.parameter_types import unfrozen_names
 from wav2bold.trainables.pretraining import refuse_short
 from wav2bold.trainables.refine import Material, refine
 from wav2bold.trainables.stage2 import Stage2
+from wav2bold.trainables.stretches import StretchedHearing
 
 SMALL = {"num_codevectors_per_group": 8, "num_negatives": 20, "codevector_dim": 16, "proj_codevector_dim": 12}
 
@@ -156,6 +158,71 @@ def test_fewer_windows_at_once_give_the_same_steps(encoder: Encoder, tmp_path: P
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+# It learns
+
+
+def held_out(
+    encoder: Encoder, model: Wav2Vec2Model, head: ContrastHead, some: Windows
+) -> tuple[float, float, float]:
+    """Loss, how often the true code is told from the others, and how often by chance; by transformers."""
+    whole = Wav2Vec2ForPreTraining.from_pretrained(encoder.name, mask_time_prob=0.65).eval()
+    whole.wav2vec2.load_state_dict(model.state_dict(), strict=False)
+    parts = (
+        (whole.quantizer, head.quantizer),
+        (whole.project_hid, head.of_hidden),
+        (whole.project_q, head.of_code),
+    )
+    for part, trained in parts:
+        part.load_state_dict(trained.state_dict())
+    sounds = sounds_of(encoder, some)
+    random = np.random.default_rng(5)
+    mask = masks(len(sounds), encoder.frames(sounds.shape[1]), random)
+    others = torch.from_numpy(in_whole_batch(mask, 20, random))
+    with torch.no_grad():
+        whole.wav2vec2.masked_spec_embed.copy_(head.mask)
+        told = whole(sounds, mask_time_indices=torch.from_numpy(mask), sampled_negative_indices=others)
+    own, codes = (
+        nn.functional.normalize(part, dim=-1)
+        for part in (told.projected_states, told.projected_quantized_states)
+    )
+    theirs = codes.flatten(0, 1)[others]
+    other_code = (
+        told.projected_quantized_states.flatten(0, 1)[others] != told.projected_quantized_states[:, :, None]
+    ).any(-1)
+    true = (own * codes).sum(-1)[..., None]
+    right = ((own[:, :, None] * theirs).sum(-1) < true) | ~other_code
+    chance = 1 / (1 + other_code.sum(-1))
+    there = torch.from_numpy(mask)
+    return (
+        told.contrastive_loss.item() / mask.sum(),
+        right.all(-1)[there].double().mean().item(),
+        chance[there].mean().item(),
+    )
+
+
+def test_it_learns_to_tell_codes_of_a_story_that_it_never_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 44 s of speech, of sounds that are hardly longer than what is masked."""
+    teacher = make_teacher(speech(60, 9), 0)
+    for key, value in (SMALL | {"proj_codevector_dim": 16}).items():
+        setattr(teacher.config, key, value)
+    save_encoder(tmp_path / "encoder", teacher, extractor())
+    encoder = load_encoder(str(tmp_path / "encoder"))
+    first, trained = (load_head(encoder.name, 2) for _ in range(2))
+    monkeypatch.setattr("wav2bold.trainables.pretraining.load_head", lambda *_: trained)
+    some = material(encoder, tmp_path / "store")
+    unfrozen: Unfrozen = {"attention": None, "feed_forward": None, "layer_norm": None}
+    _, refined = run(some, pretraining(unfrozen, epochs=6, batch=8, warmup_steps=5, weight_decay=0.0), seed=2)
+    loss, share, chance = held_out(encoder, refined.model, trained, some.validation)
+    before, _, _ = held_out(encoder, encoder.model, first, some.validation)
+    of_head, share_of_head, _ = held_out(encoder, encoder.model, trained, some.validation)
+    assert loss < before - 0.2
+    assert share > 2.5 * chance
+    assert loss < of_head - 0.05  # it isn't the head alone that has learned
+    assert share > 1.5 * share_of_head
+
+
 # BOLD has no part in it
 
 
@@ -262,12 +329,61 @@ def test_what_is_frozen_stays_and_the_folder_loads_without_us(small: Encoder, tm
     assert moved == adapted | norms
 
 
-def test_stretches_go_through_whole_and_masked_as_they_are_heard(small: Encoder, tmp_path: Path) -> None:
+def test_stretches_go_through_whole_and_hide_what_comes_later(
+    small: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     some = material(small, tmp_path)
     options = pretraining({"attention": (1, 2)}, context="stretch", stretch_s=8.0)
     (reports, one), (_, other) = run(some, options), run(some, options.model_copy(update={"micro_batch": 1}))
     assert bits(one.model) == bits(other.model) != bits(small.model)
     assert all(np.isfinite(report.loss) for report in reports[1:])
+    monkeypatch.setattr(StretchedHearing, "attention", lambda *_: None)
+    assert run(some, options)[0][1].loss != reports[1].loss
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"noise": "ar", "optimiser": "muon", "encoder_lr": 3e-2, "layers": "weighted", "head_rank": 3}
+        | {"lora": Lora(rank=2, targets=("feed_forward",)), "micro_batch": 5, "anchor_l2": 0.01},
+    ],
+    ids=["plain", "all at once"],
+)
+def test_whenever_it_dies_it_ends_as_if_it_had_not(
+    small: Encoder, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = material(small, tmp_path / "store", Cleaning(high_pass_s=None, detrend=True))
+    options = pretraining({"attention": (1, 2)}, epochs=3, **change)
+    wanted = run(some, options)
+    step = Stage2.step
+    alive = 0
+
+    def doomed(self: Stage2, one: Step) -> torch.Tensor:
+        nonlocal alive
+        alive -= 1
+        if alive == 0:
+            raise KeyboardInterrupt
+        return step(self, one)
+
+    monkeypatch.setattr(Stage2, "step", doomed)
+    in_epoch = -(-len(some.train) // options.batch)
+    for moment in (2, in_epoch + 2, in_epoch):  # in epochs 1, 2 and 3
+        alive = moment
+        with pytest.raises(KeyboardInterrupt):
+            list(refine(some, options, 0, tmp_path / "checkpoint"))
+    reports, generator = [], refine(some, options, 0, tmp_path / "checkpoint")
+    while True:
+        try:
+            reports.append(next(generator))
+        except StopIteration as stop:
+            found = stop.value
+            break
+    for one, other in zip(reports, wanted[0], strict=True):
+        assert repr(replace(one, seconds=0)) == repr(replace(other, seconds=0))
+    assert bits(found.model) == bits(wanted[1].model)
+    assert found.head.weight.tobytes() == wanted[1].head.weight.tobytes()
+    assert (found.epoch, found.score) == (3, wanted[1].score)
 
 
 def test_what_no_checkpoint_held_is_said(small: Encoder, tmp_path: Path) -> None:

@@ -307,6 +307,28 @@ def test_what_a_configuration_trains_is_told_with_its_layers(
     assert ("only the head is fitted" in said) != chosen.refines
 
 
+def test_the_control_is_told_from_refinement(findings: Findings, html: str) -> None:
+    control = Configuration(objective="pretrain")
+    said = configuration(control, 1.5)
+    assert "continues, on the training stories' sound alone, the pre-training of attention" in said
+    assert "refines" not in said
+    page = unescape(
+        " ".join(
+            render(
+                dataclasses.replace(
+                    findings, study=findings.study.model_copy(update={"configuration": control})
+                )
+            ).split()
+        )
+    )
+    assert "BOLD has no part in it, the last epoch is kept, and the head is fitted afresh. Wherever" in page
+    assert "although it differs" in page
+    assert "minimise" not in page
+    plain = " ".join(html.split())
+    assert "The epoch with the highest score on the validation stories is kept. Wherever the head is" in plain
+    assert "has no part in it" not in plain
+
+
 def test_adapters_are_told_in_the_methods(findings: Findings, html: str) -> None:
     adapted = findings.study.model_copy(update={"configuration": Configuration(lora={})})
     other = render(dataclasses.replace(findings, study=adapted))
