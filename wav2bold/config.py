@@ -247,7 +247,8 @@ class Configuration(Options):
     stretch_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds of a stretch; at least a history is taken."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
-    """Windows that go through the encoder at once, fewer than `batch` to save memory; null for all."""
+    """Windows that go through the encoder at once, fewer than `batch` to save memory: the same steps, but
+    each window is then heard twice. null for all."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Epochs without a better validation score after which stage 2 ends; null for all epochs."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
