@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from safetensors.numpy import load_file
 from wav2bold.config import Configuration, Search, Split, Study
 from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.tuning import subjects, sweep
-from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.workers import reports_by_workers
+from wav2bold.tuning.workshop import Workshop
 
 STORIES = ("bakery", "ferry", "library")
 QUICK = Configuration(
@@ -53,9 +55,14 @@ def assert_same_encoder(one: Path, other: Path) -> None:
     np.testing.assert_allclose(scores["r_after"], wanted["r_after"], atol=1e-4)
 
 
-def losses(study: Study) -> list[dict[int, float]]:
-    tracker = Tracker(study)
-    return [trial.scores for trial in tracker.trials(tracker.newest("refine"))]
+def workers() -> list[int]:
+    """Numbers of the processes that work for Ray Train."""
+    found = []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(one.cmdline()):
+                found.append(one.pid)
+    return found
 
 
 def test_two_workers_refine_as_one_does(study: Study, small_ray: None) -> None:
@@ -74,9 +81,8 @@ def test_a_lost_worker_is_replaced_and_nothing_is_lost(study: Study, small_ray: 
     def kill_once_it_trains() -> None:
         while not checkpoint.is_file():
             time.sleep(0.02)
-        workers = [one.pid for one in psutil.process_iter(["cmdline"]) if "RayTrainWorker" in name_of(one)]
-        os.kill(workers[-1], signal.SIGKILL)
-        killed.append(workers[-1])
+        killed.append(workers()[-1])
+        os.kill(killed[0], signal.SIGKILL)
 
     watcher = threading.Thread(target=kill_once_it_trains)
     watcher.start()
@@ -87,32 +93,27 @@ def test_a_lost_worker_is_replaced_and_nothing_is_lost(study: Study, small_ray: 
     assert_same_encoder(study.results / "killed" / "sub-001", study.results / "calm" / "sub-001")
 
 
-def name_of(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
 def test_a_mistake_is_told_as_one(study: Study, small_ray: None) -> None:
     path = next((study.shards / "bold" / "subject=sub-001" / "story=ferry").iterdir())
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunsFailed) as raised:
-        subjects.refine(study, QUICK)
+        subjects.refine(study, QUICK, ["sub-001"])
     ((name, reason),) = raised.value.failures
     assert name == "sub-001"
     assert reason.startswith(f"{path}: can't be read")
-    assert (study.results / "refined" / "sub-002" / "model.safetensors").is_file()
 
 
-def test_trials_of_a_sweep_that_are_stopped_early_let_their_workers_go(study: Study, small_ray: None) -> None:
-    search = study.search.model_copy(update={"trials": 4, "parallel": 2})
-    swept = sweep.sweep(study.model_copy(update={"search": search}))
-    assert not any(one.failed for one in swept.outcomes)
-    assert min(one.epochs for one in swept.outcomes) < QUICK.epochs, "one was stopped early"
-    same = sweep.sweep(alone(study).model_copy(update={"search": search.model_copy(update={"workers": 1})}))
-    for one, other in zip(swept.outcomes, same.outcomes, strict=True):
-        assert one.best_score == pytest.approx(other.best_score, abs=1e-4)
+def test_a_trial_that_is_stopped_early_lets_its_workers_go(study: Study, small_ray: None) -> None:
+    epochs = reports_by_workers(
+        Workshop(study),
+        {"configuration": QUICK.model_dump(mode="json"), "subjects": ["sub-001", "sub-002"]},
+    )
+    told = [next(epochs), next(epochs)]
+    assert [report.epoch for report in told] == [0, 1]
+    assert workers()
+    epochs.close()
+    assert not workers()
+    assert not list((study.results / "ray").iterdir())
 
 
 def test_more_workers_than_there_are_cores_are_refused(study: Study, small_ray: None) -> None:
