@@ -11,7 +11,7 @@ from transformers import Wav2Vec2ForPreTraining
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
 from wav2bold.errors import EncoderError
-from wav2bold.trainables.contrastive import SHARE, SPAN, contrast, load_head, masks, negatives
+from wav2bold.trainables.contrastive import SHARE, SPAN, contrast, load_head, mask, negatives
 
 FRAMES, WINDOWS = 449, 200  # of 9 s
 """Of the paper: 6 TRs of 1.5 s."""
@@ -19,7 +19,7 @@ FRAMES, WINDOWS = 449, 200  # of 9 s
 
 def test_as_many_frames_are_masked_and_as_far_apart_as_transformers_does() -> None:
     random = np.random.default_rng(0)
-    ours = np.concatenate([masks(8, FRAMES, random) for _ in range(WINDOWS // 8)])
+    ours = np.stack([mask(FRAMES, random) for _ in range(WINDOWS)])
     np.random.seed(0)  # noqa: NPY002  transformers draws from there
     theirs = np.concatenate(
         [_compute_mask_indices((8, FRAMES), SHARE, SPAN, min_masks=2) for _ in range(WINDOWS // 8)]
@@ -33,16 +33,16 @@ def test_as_many_frames_are_masked_and_as_far_apart_as_transformers_does() -> No
 
 @pytest.mark.parametrize("frames", [20, 24, 50])
 def test_short_windows_have_two_spans_and_something_to_hear(frames: int) -> None:
-    masked = masks(500, frames, np.random.default_rng(1))
+    random = np.random.default_rng(1)
+    masked = np.stack([mask(frames, random) for _ in range(500)])
     assert (masked.sum(1) > SPAN).all()
     assert masked.sum(1).min() <= 2 * SPAN
     assert (~masked).any(1).mean() > 0.9
 
 
 def test_negatives_are_every_other_masked_frame_of_the_window_equally_often() -> None:
-    masked = [12, 30]
-    found = negatives(masked, 3000, np.random.default_rng(2))
-    for window, frames in zip(np.split(found, [12]), masked, strict=True):
+    for frames in (12, 30):
+        window = negatives(frames, 3000, np.random.default_rng(2))
         counts = np.array([np.bincount(row, minlength=frames) for row in window])
         assert (counts[np.eye(frames, dtype=bool)] == 0).all()
         others = counts[~np.eye(frames, dtype=bool)]
@@ -73,11 +73,11 @@ def test_the_loss_of_a_window_is_transformers_own(whole: Wav2Vec2ForPreTraining)
             sampled_negative_indices=torch.from_numpy(others),
         )
     total = torch.zeros(())
-    for number, mask in enumerate(masked):
-        place = np.cumsum(mask) - 1  # among the window's masked frames
-        chosen = torch.from_numpy(place[others[number][mask] - number * 60])
+    for number, there in enumerate(masked):
+        place = np.cumsum(there) - 1  # among the window's masked frames
+        chosen = torch.from_numpy(place[others[number][there] - number * 60])
         told, codes = (
-            part[number][torch.from_numpy(mask)]
+            part[number][torch.from_numpy(there)]
             for part in (theirs.projected_states, theirs.projected_quantized_states)
         )
         total += contrast(told, codes, chosen, whole.config.contrastive_logits_temperature)

@@ -1,5 +1,6 @@
 """Pre-training on the stimuli is what a lab would write with transformers, and BOLD has no part in it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from listeners import RATE_HZ, save_small_wav2vec2, speech
+from lives import life
 from refining import HISTORY, SOUNDS, TR_S, Unfrozen, configuration, material, run
 from small_encoders import save_small
 from torch import nn
@@ -19,7 +21,7 @@ from wav2bold.datasets.windows import Windows
 from wav2bold.errors import EncoderError, StudyError
 from wav2bold.trainables.batches import Step
 from wav2bold.trainables.checkpoint import save_refined
-from wav2bold.trainables.contrastive import ContrastHead, load_head, masks, negatives
+from wav2bold.trainables.contrastive import ContrastHead, load_head, mask, negatives
 from wav2bold.trainables.encoder import Encoder, load_encoder, save_encoder
 from wav2bold.trainables.optimisers import warmup_cosine
 from wav2bold.trainables.parameter_types import unfrozen_names
@@ -79,14 +81,16 @@ def whole_of(encoder: Encoder) -> Wav2Vec2ForPreTraining:
     return whole
 
 
-def in_whole_batch(mask: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-    """Negatives as transformers counts them: among all frames of the batch."""
-    counts = mask.sum(1).tolist()
-    windows, frames = mask.shape
-    found = np.zeros((windows, frames, count), np.int64)
-    for number, part in enumerate(np.split(negatives(counts, count, random), np.cumsum(counts)[:-1])):
-        found[number][mask[number]] = number * frames + np.flatnonzero(mask[number])[part]
-    return found
+def drawn(seeds: Sequence[list[int]], frames: int, count: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (B, F), and negatives as transformers counts them: among all frames of the batch."""
+    masked = np.zeros((len(seeds), frames), bool)
+    others = np.zeros((len(seeds), frames, count), np.int64)
+    for number, seed in enumerate(seeds):
+        random = np.random.default_rng(seed)
+        masked[number] = mask(frames, random)
+        there = np.flatnonzero(masked[number])
+        others[number, there] = number * frames + there[negatives(len(there), count, random)]
+    return masked, others
 
 
 def losses_of_plain_loop(some: Material, options: Configuration, seed: int) -> list[float]:
@@ -112,15 +116,13 @@ def losses_of_plain_loop(some: Material, options: Configuration, seed: int) -> l
             share = warmup_cosine(step, options.warmup_steps, per_epoch * options.epochs)
             optimiser.param_groups[0]["lr"] = options.encoder_lr * share
             optimiser.param_groups[1]["lr"] = options.head_lr * share
-            random = np.random.default_rng([seed, step])
-            mask = masks(len(rows), some.encoder.frames(sounds.shape[1]), random)
-            others = in_whole_batch(mask, 20, random)
+            masked, others = drawn([[seed, step, row] for row in rows], some.encoder.frames(sounds.shape[1]))
             result = whole(
                 sounds[rows],
-                mask_time_indices=torch.from_numpy(mask),
+                mask_time_indices=torch.from_numpy(masked),
                 sampled_negative_indices=torch.from_numpy(others),
             )
-            loss = result.loss / mask.sum()
+            loss = result.loss / masked.sum()
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([*moving, *head], options.clip)
@@ -175,12 +177,11 @@ def held_out(
     for part, trained in parts:
         part.load_state_dict(trained.state_dict())
     sounds = sounds_of(encoder, some)
-    random = np.random.default_rng(5)
-    mask = masks(len(sounds), encoder.frames(sounds.shape[1]), random)
-    others = torch.from_numpy(in_whole_batch(mask, 20, random))
+    masked, negative = drawn([[5, row] for row in range(len(sounds))], encoder.frames(sounds.shape[1]))
+    others, there = torch.from_numpy(negative), torch.from_numpy(masked)
     with torch.no_grad():
         whole.wav2vec2.masked_spec_embed.copy_(head.mask)
-        told = whole(sounds, mask_time_indices=torch.from_numpy(mask), sampled_negative_indices=others)
+        told = whole(sounds, mask_time_indices=there, sampled_negative_indices=others)
     own, codes = (
         nn.functional.normalize(part, dim=-1)
         for part in (told.projected_states, told.projected_quantized_states)
@@ -192,9 +193,8 @@ def held_out(
     true = (own * codes).sum(-1)[..., None]
     right = ((own[:, :, None] * theirs).sum(-1) < true) | ~other_code
     chance = 1 / (1 + other_code.sum(-1))
-    there = torch.from_numpy(mask)
     return (
-        told.contrastive_loss.item() / mask.sum(),
+        told.contrastive_loss.item() / masked.sum(),
         right.all(-1)[there].double().mean().item(),
         chance[there].mean().item(),
     )
@@ -284,7 +284,7 @@ def test_an_encoder_that_does_not_move_keeps_its_score(
         np.testing.assert_allclose(report.scores, first.scores, atol=2e-4)
         assert report.white_score == pytest.approx(first.white_score, abs=2e-4)
     assert bits(still[1].model) == bits(small.model)
-    assert abs(moved[0][-1].score - first.score) > 2e-3
+    assert np.abs(moved[0][-1].scores - first.scores).max() > 2e-2
 
 
 # It is stage 2 in all else
@@ -384,6 +384,27 @@ def test_whenever_it_dies_it_ends_as_if_it_had_not(
     assert bits(found.model) == bits(wanted[1].model)
     assert found.head.weight.tobytes() == wanted[1].head.weight.tobytes()
     assert (found.epoch, found.score) == (3, wanted[1].score)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pretraining({"attention": (1, 2), "layer_norm": None}, noise="ar", epochs=1, head_l2=100.0),
+        pretraining({"bias": None}, context="stretch", stretch_s=6.0, epochs=1, head_l2=100.0),
+    ],
+    ids=["windows", "stretches"],
+)
+def test_two_processes_end_where_one_does(small: Encoder, tmp_path: Path, options: Configuration) -> None:
+    """Also of how evenly codes are used, and of what stands for masked sound."""
+    ends = []
+    for size in (1, 2):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        (folder / "encoder").symlink_to(small.name)
+        ends.append(life(folder, options, size=size))
+    alone, together = ends
+    for name in alone.keys() - {"computed", "seconds", "note"}:
+        np.testing.assert_allclose(together[name], alone[name], atol=1e-4, err_msg=name)
 
 
 def test_what_no_checkpoint_held_is_said(small: Encoder, tmp_path: Path) -> None:

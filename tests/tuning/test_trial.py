@@ -13,7 +13,8 @@ from stores import contents
 from wav2bold.config import Activations, Configuration, Split, Study
 from wav2bold.trainables.checkpoint import load_refined
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.tuning.trial import WarmTrial, activation_store, checkpoint_beside
+from wav2bold.tuning.trial import WarmTrial
+from wav2bold.tuning.workshop import activation_store, checkpoint_beside
 
 
 def test_activations_are_stored_as_the_study_says(tmp_path: Path) -> None:

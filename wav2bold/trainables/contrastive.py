@@ -7,6 +7,7 @@ encoder's output is compared with the frame's own code and with those of other m
 
 # B windows, F frames, M masked frames, K negatives, C convolution channels, D hidden features, P compared
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,16 +51,17 @@ class ContrastHead(nn.Module):
         self.requires_grad_(True).train()  # to the quantizer: draw codes by chance, with gradient
 
     def forward(
-        self, normed_MC: Tensor, hidden_MD: Tensor, masked: list[int], negatives_MK: Tensor
+        self, normed_MC: Tensor, hidden_MD: Tensor, masked: Sequence[int], negatives_MK: Tensor
     ) -> Tensor:
         """Mean loss of a step's masked frames: contrast, and that codes are used evenly.
 
         normed_MC: what the convolutions gave of them, normalised.  hidden_MD: the encoder's output there.
-        masked: how many frames are of each window.  negatives_MK: places within the window's own.
+        masked: how many are of each window.  negatives_MK: places among the window's own.
         """
         codes_MC, perplexity = self.quantizer(normed_MC[None])
         codes_MP, told_MP = self.of_code(codes_MC[0]), self.of_hidden(hidden_MD)
-        windows = zip(told_MP.split(masked), codes_MP.split(masked), negatives_MK.split(masked), strict=True)
+        counts = list(masked)
+        windows = zip(told_MP.split(counts), codes_MP.split(counts), negatives_MK.split(counts), strict=True)
         total = torch.stack([contrast(*one, temperature=self._temperature) for one in windows]).sum()
         unused: Tensor = (self._codes - perplexity) / self._codes
         return total / len(hidden_MD) + self._diversity * unused
@@ -80,26 +82,19 @@ def contrast(told_MP: Tensor, codes_MP: Tensor, negatives_MK: Tensor, temperatur
     return nn.functional.cross_entropy(logits, own, reduction="sum")
 
 
-def masks(windows: int, frames: int, random: np.random.Generator) -> NDArray[np.bool_]:
-    """(B, F) which frames are masked: as many spans in each window, which may meet."""
+def mask(frames: int, random: np.random.Generator) -> NDArray[np.bool_]:
+    """(F,) which frames of a window are masked: spans, which may meet."""
     spans = max(int(SHARE * frames / SPAN + random.random()), FEWEST_SPANS)
-    masked = np.zeros((windows, frames), bool)
-    for one in masked:
-        starts = random.choice(frames - SPAN + 1, spans, replace=False)
-        one[(starts[:, None] + np.arange(SPAN)).ravel()] = True
+    starts = random.choice(frames - SPAN + 1, spans, replace=False)
+    masked = np.zeros(frames, bool)
+    masked[(starts[:, None] + np.arange(SPAN)).ravel()] = True
     return masked
 
 
-def negatives(masked: list[int], count: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """(M, K) for every masked frame, places of so many others among those of its window.
-
-    masked: how many frames are of each window.
-    """
-    drawn = []
-    for frames in masked:
-        others = random.integers(0, frames - 1, (frames, count))
-        drawn.append(others + (others >= np.arange(frames)[:, None]))
-    return np.concatenate(drawn)
+def negatives(masked: int, count: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """(M, K) for every masked frame of a window, places of so many others among them."""
+    others = random.integers(0, masked - 1, (masked, count))
+    return np.asarray(others + (others >= np.arange(masked)[:, None]))
 
 
 def load_head(name: str, seed: int) -> ContrastHead:

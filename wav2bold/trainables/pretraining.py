@@ -4,10 +4,10 @@ Windows, their order, steps, optimisers and rates are those of stage 2. BOLD dec
 trained: it only tells after each epoch how well a ridge reads it from the encoder.
 """
 
-# B windows or one stretch, F frames, M masked frames, C convolution channels, D hidden features
+# B sequences: windows, or one stretch, F frames, M masked frames, C convolution channels, D hidden features
 
-from collections.abc import Callable
-from itertools import chain
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,16 +18,15 @@ from wav2bold.config import Configuration
 from wav2bold.datasets.windows import window_length
 from wav2bold.errors import StudyError
 from wav2bold.trainables.batches import Step
-from wav2bold.trainables.contrastive import FEWEST_SPANS, SPAN, ContrastHead, load_head, masks, negatives
+from wav2bold.trainables.contrastive import FEWEST_SPANS, SPAN, ContrastHead, load_head, mask, negatives
 from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.encoder import Boundary, Encoder, heard
 from wav2bold.trainables.families import SpeechModel, convolved, positioned, through_layers
 from wav2bold.trainables.hearing import AnyHearing
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.stage2 import DivergedError, Stage2, autocast
+from wav2bold.trainables.team import ALONE, Team
 
-Pass = tuple[Tensor, Tensor | None, Tensor]
-"""What goes through the encoder at once: what lies below, who may attend to whom, and (B, F) masks."""
 NO_CLEANING = {"detrend": False, "high_pass_s": None}
 
 
@@ -48,6 +47,7 @@ class Pretraining(Stage2):
         fit: Callable[[NDArray[np.float32]], Head],
         configuration: Configuration,
         seed: int,
+        team: Team = ALONE,
     ) -> None:
         """hearing: of the training windows from `below_masks` on.  scored: the same windows for the ridge.
 
@@ -61,9 +61,11 @@ class Pretraining(Stage2):
         nothing = np.zeros((len(hearing.windows), 0), np.float32)
         self._drift = FollowedDrift(Drift(hearing.windows, NO_CLEANING), nothing)
         self._heard = torch.compile(self._frames) if configuration.compile else self._frames
-        moving: list[Tensor] = list(self._contrast.parameters())
         white = configuration.noise == "white"  # as it was asked for: what was fitted depends on BOLD
-        self._begin(model, hearing, moving, moving, configuration, seed, white=white)
+        self._begin(model, hearing, configuration, seed, team, white=white)
+        mask = self._contrast.mask
+        above = [each for each in self._contrast.parameters() if each is not mask]
+        self._move(above, [mask], [*above, mask])
 
     @property
     def note(self) -> str:
@@ -86,67 +88,41 @@ class Pretraining(Stage2):
         Raises DivergedError also if what the encoder gives stopped being numbers.
         """
         loss = super().epoch(number)
-        features = self._scored.all_pooled(self.model, self.layer_weights)
+        features = self._scored.all_pooled(self.model, self.layer_weights, self._team)
         if not np.isfinite(features).all():
             last = self._steps - 1
             raise DivergedError(self._steps, self._options.encoder_lr * self._share_of_rate(last))
-        self._fitted = self._fit(features)
+        self._fitted = self._team.first(partial(self._fit, features))
         return loss
 
-    def _backward(self, step: Step) -> Tensor:
-        """Gradients of the mean loss of a step's masked frames, and the loss."""
-        random = np.random.default_rng([self._seed, self._steps])
-        passes = self._passes(np.concatenate(step), random)
-        masked = list(chain.from_iterable(mask_BF.sum(1).tolist() for _, _, mask_BF in passes))
-        others = torch.from_numpy(negatives(masked, self._contrast.negatives, random)).to(passes[0][0].device)
-        draw = int(random.integers(2**62))
-        if len(passes) == 1:
-            loss = self._cost(*self._masked(passes[0]), masked, others, draw)
-            loss.backward()
-            return loss.detach()
-        return self._backward_by_passes(passes, masked, others, draw)
+    def _pieces(self, rows: NDArray[np.int64]) -> Sequence[NDArray[np.int64]]:
+        """These windows in pieces that go through the encoder at once; a stretch stays whole."""
+        if self._hearing.attention(rows) is None:
+            return super()._pieces(rows)
+        return self._hearing.together(rows)
 
-    def _backward_by_passes(self, passes: list[Pass], masked: list[int], others: Tensor, draw: int) -> Tensor:
-        """The same where not all fits through at once: what passes give first, then each one's share anew.
+    def _given(self, rows: NDArray[np.int64]) -> int:
+        """How many of these windows' frames are masked."""
+        return sum(int(masked.sum()) for masked, _ in self._drawn(rows))
 
-        Exact, although how evenly codes are used is one number of all passes.
+    def _drawn(self, rows: NDArray[np.int64]) -> list[tuple[NDArray[np.bool_], np.random.Generator]]:
+        """Of each sequence its mask (F,) in this step, and what draws its negatives.
+
+        Each has its own, whatever goes through the encoder beside it.
         """
-        with torch.no_grad():
-            found = [self._masked(one) for one in passes]
-        normed_MC, hidden_MD = (torch.cat(part).requires_grad_() for part in zip(*found, strict=True))
-        loss = self._cost(normed_MC, hidden_MD, masked, others, draw)
-        loss.backward()
-        assert normed_MC.grad is not None
-        assert hidden_MD.grad is not None
-        frames = [len(normed) for normed, _ in found]
-        grads = zip(normed_MC.grad.split(frames), hidden_MD.grad.split(frames), strict=True)
-        for one, (of_normed, of_hidden) in zip(passes, grads, strict=True):
-            normed, hidden = self._masked(one)
-            if normed.requires_grad:  # where the convolutions or their norm are trained
-                torch.autograd.backward([hidden, normed], [of_hidden, of_normed])
-            else:
-                hidden.backward(of_hidden)
-        return loss.detach()
-
-    def _passes(self, rows: NDArray[np.int64], random: np.random.Generator) -> list[Pass]:
-        """These windows, a micro-batch at once, or their stretches, one by one; masked."""
-        found: list[Pass] = []
-        for part in self._hearing.together(rows):
-            below, attention = self._hearing.below(part), self._hearing.attention(part)
-            frames = below.shape[1]
-            if self._hearing.boundary.at == "audio":
-                frames = self._hearing.encoder.frames(frames)
-            mask_BF = torch.from_numpy(masks(len(below), frames, random)).to(below.device)
-            at_once = below.split(self.micro_batch), mask_BF.split(self.micro_batch)
-            found += [(some, attention, masked) for some, masked in zip(*at_once, strict=True)]
+        found = []
+        for row, frames in self._hearing.sequences(rows) if len(rows) else []:
+            random = np.random.default_rng([self._seed, self._steps, row])
+            found.append((mask(frames, random), random))
         return found
 
-    def _masked(self, one: Pass) -> tuple[Tensor, Tensor]:
-        """Of every masked frame the normalised convolutions (M, C) and the encoder's output (M, D)."""
-        below, attention, mask_BF = one
+    def _piece(self, rows: NDArray[np.int64]) -> Tensor:
+        """(M, C + D) of the masked frames: convolutions, normalised, and beside them the encoder's output."""
+        below, attention = self._hearing.below(rows), self._hearing.attention(rows)
+        mask_BF = torch.from_numpy(np.stack([masked for masked, _ in self._drawn(rows)])).to(below.device)
         with autocast(self._options, below.device):
             normed_BFC, hidden_BFD = self._heard(self.model, below, attention, mask_BF)
-        return normed_BFC[mask_BF].float(), hidden_BFD[mask_BF].float()
+        return torch.cat([normed_BFC[mask_BF].float(), hidden_BFD[mask_BF].float()], dim=1)
 
     def _frames(
         self, model: SpeechModel, below: Tensor, attention: Tensor | None, mask_BF: Tensor
@@ -159,15 +135,25 @@ class Pretraining(Stage2):
         hidden_BFD = positioned(model, hidden_BFD)
         return normed_BFC, through_layers(model, hidden_BFD, 0, self._hearing.encoder.layers, attention)
 
-    def _cost(
-        self, normed_MC: Tensor, hidden_MD: Tensor, masked: list[int], others: Tensor, draw: int
-    ) -> Tensor:
-        """Mean loss of masked frames. draw: seed of the choice of codes, which torch draws by itself."""
-        device = normed_MC.device
+    def _mean_loss(self, step: Step, features_BP: Tensor) -> Tensor:
+        """Mean loss of the masked frames of a step's windows: by codes that all of them share."""
+        counts, others = [], []
+        for masked, random in self._drawn(np.concatenate(step)):
+            counts.append(int(masked.sum()))
+            others.append(negatives(counts[-1], self._contrast.negatives, random))
+        device, channels = features_BP.device, self._hearing.encoder.model.config.conv_dim[-1]
+        negatives_MK = torch.from_numpy(np.concatenate(others)).to(device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(draw)
-            loss: Tensor = self._contrast(normed_MC, hidden_MD, masked, others)
+            torch.manual_seed(
+                hash((self._seed, self._steps)) % 2**63
+            )  # codes are chosen by torch's own chance
+            loss: Tensor = self._contrast(
+                features_BP[:, :channels], features_BP[:, channels:], counts, negatives_MK
+            )
         return loss
+
+    def _penalise(self) -> None:
+        """Nothing: the paper's pre-training has no such penalty."""
 
 
 def below_masks(boundary: Boundary) -> Boundary:
