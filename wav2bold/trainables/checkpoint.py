@@ -42,14 +42,21 @@ class Kept:
 
 
 def save_refined(
-    folder: Path, refined: Refined, encoder: Encoder, reports: list[Report], origin: dict[str, Any]
+    folder: Path,
+    refined: Refined,
+    encoder: Encoder,
+    targets: pa.Table,
+    reports: list[Report],
+    origin: dict[str, Any],
 ) -> None:
     """Write `folder` whole or not at all, in place of an older one.
 
     It holds the encoder and feature extractor as `from_pretrained` loads them, `head.safetensors`,
-    `scores.parquet` (per target: r on validation before and after, alpha), `changes.parquet` (how far each
-    parameter type moved in each layer, see `changes`), `config.yaml` and `refined.json` (origin, epoch,
-    validation scores of each epoch, weights of the hidden states where the head sums them).
+    `scores.parquet` (per target: whose, its number there, r on validation before and after, noise ceiling,
+    alpha), `changes.parquet` (how far each parameter type moved in each layer, see `changes`), `config.yaml`
+    and `refined.json` (origin, epoch, validation scores of each epoch, weights of the hidden states where the
+    head sums them).
+    targets: as `targets_of` gives them.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -62,9 +69,11 @@ def save_refined(
     )
     table = pa.table(
         {
-            "target": np.arange(len(head.bias), dtype=np.int32),
+            "subject": targets["subject"],
+            "target": targets["target"],
             "r_before": reports[0].scores.astype(np.float32),
             "r_after": reports[refined.epoch].scores.astype(np.float32),
+            "ceiling": targets["ceiling"],
             "alpha": head.alpha,
         }
     )

@@ -22,6 +22,7 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
+from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.reduced import reduced
 from wav2bold.trainables.resuming import Checkpoint, Place, identity_of
 from wav2bold.trainables.ridge import Head
@@ -179,9 +180,7 @@ def ceiling_weights(material: Material) -> NDArray[np.float32]:
 
     Raises DataError if no target has one; a target without one counts as the others do on average.
     """
-    people = tuple(dict.fromkeys(material.train.subject))
-    tables = [material.shards.targets(str(person)) for person in people]
-    ceiling = np.concatenate([np.asarray(table["ceiling"], np.float64) for table in tables])
+    ceiling = targets_of(material.shards, material.train.subject)["ceiling"].to_numpy().astype(np.float64)
     if not np.isfinite(ceiling).any():
         raise DataError(
             "weight_by_ceiling: no target has a noise ceiling",

@@ -17,6 +17,7 @@ from wav2bold.errors import UserError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.refine import Material, Refined, refine
 from wav2bold.trainables.scores import Report
 
@@ -98,7 +99,9 @@ class WarmTrial(tune.Trainable):
         else:
             raise AssertionError("refine yielded more epochs than its configuration has")
         if out is not None:
-            save_refined(Path(out), refined, self._encoder, self._reports, self._task["origin"])
+            material = self._material_for(tuple(self._task["subjects"]))
+            targets = targets_of(material.shards, material.train.subject)
+            save_refined(Path(out), refined, self._encoder, targets, self._reports, self._task["origin"])
             shutil.rmtree(checkpoint_beside(Path(out)), ignore_errors=True)
 
     def _material_for(self, subjects: tuple[str, ...]) -> Material:
