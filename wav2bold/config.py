@@ -29,6 +29,7 @@ PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
 Pooling = Literal["tr", "mean", "last", "lanczos"]
+HeadKind = Literal["linear", "shared"]
 HiddenStates = tuple[int, ...] | Literal["weighted"] | None
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
@@ -203,6 +204,10 @@ class Configuration(Options):
     lora: Lora | None = None
     """Low-rank adapters that stage 2 trains, in place of whole matrices or beside other types; null for none.
     `lora: {}` takes the defaults."""
+    head: HeadKind = "linear"
+    """From what is read to the targets: linear, with weights of each subject's own; or shared, with the same
+    for all subjects that are refined together, whose targets must be the same places (voxels or vertices of a
+    common space, or regions)."""
     stage1: Literal["ridge", "adam"] = "ridge"
     """How stage 1 fits the head: ridge solves the penalised least squares exactly; adam descends to the same
     minimum step by step, as the paper does, and is there to compare with (noise: white)."""
@@ -297,6 +302,12 @@ class Configuration(Options):
     def _adam_is_plain(self) -> Self:
         if self.stage1 == "adam" and self.noise == "ar":
             raise ValueError("stage1: adam knows no model of noise; set noise: white, or stage1: ridge")
+        return self
+
+    @model_validator(mode="after")
+    def _a_shared_head_is_solved(self) -> Self:
+        if self.stage1 == "adam" and self.head == "shared":
+            raise ValueError("stage1: adam fits each subject's own head; set head: linear, or stage1: ridge")
         return self
 
     @model_validator(mode="after")

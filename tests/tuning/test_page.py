@@ -352,3 +352,11 @@ def test_methods_tell_of_a_head_of_lower_rank(findings: Findings, html: str) -> 
     other = findings.study.model_copy(update={"configuration": Configuration(head_rank=12)})
     assert "linear head of rank 12" in " ".join(render(dataclasses.replace(findings, study=other)).split())
     assert "of rank" not in html
+
+
+def test_methods_tell_of_a_head_that_subjects_share(findings: Findings, html: str) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(head="shared")})
+    page = " ".join(render(dataclasses.replace(findings, study=other)).split())
+    assert "linear head, the same for all subjects refined together" in page
+    assert "although it differs" in page
+    assert "the same for all subjects" not in html

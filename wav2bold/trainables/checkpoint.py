@@ -74,7 +74,7 @@ def save_refined(
             "r_before": reports[0].scores.astype(np.float32),
             "r_after": reports[refined.epoch].scores.astype(np.float32),
             "ceiling": targets["ceiling"],
-            "alpha": head.alpha,
+            "alpha": np.tile(head.alpha, len(targets) // len(head.alpha)),  # a shared head's are everybody's
         }
     )
     pq.write_table(table, partial / "scores.parquet")

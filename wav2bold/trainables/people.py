@@ -4,9 +4,17 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from wav2bold.datasets.shards import Shards
+from wav2bold.datasets.shards import Shards, in_common
+from wav2bold.errors import DataError
+
+INDICES = ("i", "j", "k", "hemisphere", "structure", "vertex", "column", "label", "name")
+MILLIMETRES = ("x_mm", "y_mm", "z_mm")
+"""Columns of the shards' tables of targets that say where one is; nearer than 0.01 mm is the same place."""
+NAMES = ("hemisphere", "label", "name")
+"""Those that do for the mean of a region: its centre depends on what was left out of it."""
 
 
 def targets_of(shards: Shards, people: NDArray[np.str_]) -> pa.Table:
@@ -27,3 +35,54 @@ def targets_of(shards: Shards, people: NDArray[np.str_]) -> pa.Table:
             )
         )
     return pa.concat_tables(tables).combine_chunks()
+
+
+def refuse_other_places(shards: Shards, people: NDArray[np.str_]) -> None:
+    """Raise DataError if people's targets are not the same places: then no head can be shared.
+
+    people: as in `targets_of`. Means of regions of one name are alike in all; voxels and vertices are where
+    the space is common to all.
+    """
+    first, *others = dict.fromkeys(people.tolist())
+    places = _places(shards, first)
+    counts = {person: shards.card.subjects[person].targets for person in (first, *others)}
+    for other in others:
+        unlike: str | None = f"they have {counts[first]:,} and {counts[other]:,} targets"
+        if counts[first] == counts[other]:
+            unlike = _difference(places, _places(shards, other))
+        if unlike is None and "members" not in places.column_names and not in_common(shards.card.space):
+            unlike = f"their space is {shards.card.space}, each person's own"
+        if unlike is not None:
+            raise DataError(
+                f"head: shared needs the same targets in all, and {first} and {other} differ: {unlike}",
+                "set head: linear, or prepare them in a common space with one mask or parcellation",
+            )
+
+
+def _places(shards: Shards, person: str) -> pa.Table:
+    """What tells where a person's targets are; `members` too where they are means."""
+    table = shards.target_table(person)
+    told = NAMES if "members" in table.column_names else (*INDICES, *MILLIMETRES)
+    return pa.table(
+        {
+            name: pc.round(table[name], 2) if name in MILLIMETRES else table[name]
+            for name in (*told, "members")
+            if name in table.column_names
+        }
+    )
+
+
+def _difference(one: pa.Table, other: pa.Table) -> str | None:
+    """In what two people's equally many targets differ, None if in nothing."""
+    if one.column_names != other.column_names:
+        return f"they are told by {_listed(one)} and by {_listed(other)}"
+    for name in (name for name in one.column_names if name != "members"):
+        if not one[name].equals(other[name]):
+            ours, theirs = one[name].to_pylist(), other[name].to_pylist()
+            row = next(row for row, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
+            return f"{name} of target {row} is {ours[row]} and {theirs[row]}"
+    return None
+
+
+def _listed(table: pa.Table) -> str:
+    return ", ".join(table.column_names) or "nothing"

@@ -22,11 +22,12 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
-from wav2bold.trainables.people import targets_of
+from wav2bold.trainables.people import refuse_other_places, targets_of
 from wav2bold.trainables.reduced import reduced
 from wav2bold.trainables.resuming import Checkpoint, Place, identity_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report, brain_score, pearson
+from wav2bold.trainables.shared_head import for_everyone
 from wav2bold.trainables.stage1 import solve_stage1
 from wav2bold.trainables.stage2 import DivergedError, Stage2
 from wav2bold.trainables.torch_head import Criterion
@@ -72,10 +73,13 @@ def refine(
     checkpoint: a folder in which each epoch leaves where the refinement is (see `resuming`). Whoever finds it
     yields the reports that were made, goes on, and ends with the same numbers.
     A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
-    Raises UserError if not even one window fits into memory, or if the head can't have its rank.
+    Raises UserError if not even one window fits into memory, if the head can't have its rank, or if people
+    can't share it.
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
+    if configuration.head == "shared":
+        refuse_other_places(material.shards, material.train.subject)
     unfrozen = unfreeze(material.encoder, configuration, seed)
     train, validation = (
         hearing_of(material.encoder, material.shards, material.store, some, configuration, unfrozen.boundary)
@@ -99,7 +103,8 @@ def refine(
         started -= place.reports[-1].seconds
 
     def report(epoch: int, loss: float, head: Head, features: NDArray[np.float32], note: str = "") -> Report:
-        predicted = head.predict(validation_drift.removed(features))
+        own = head.predict(validation_drift.removed(features))
+        predicted = for_everyone(own, material.validation.y.shape[1])
         scores = pearson(material.validation.y, predicted)
         white = white_scores(noise, validation_clock, material.validation.y, predicted)
         seconds = time.monotonic() - started

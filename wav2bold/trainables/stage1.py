@@ -18,6 +18,7 @@ from wav2bold.trainables.ridge import (
     fit_head,
     standardised,
 )
+from wav2bold.trainables.shared_head import fit_shared_head
 
 ADAM_STEPS, ADAM_LR = 2000, 1e-2
 """With which Adam came within 1e-3 of ridge's predictions in tests."""
@@ -27,6 +28,11 @@ def solve_stage1(
     features: NDArray[np.float32], windows: Windows, tr_s: float, configuration: Configuration, seed: int
 ) -> tuple[Head, NoiseModel]:
     """The head of a configuration, and the noise that it was fitted in. features: (N, P) without drift."""
+    if configuration.head == "shared":
+        ar = configuration.noise == "ar"
+        noise = fit_noise_of(features, windows, tr_s, configuration.history) if ar else WHITE
+        head_l2, guard = configuration.head_l2, configuration.history
+        return fit_shared_head(features, windows, tr_s, noise, head_l2, guard), noise
     if configuration.noise == "ar":
         noise = fit_noise_of(features, windows, tr_s, configuration.history)
         return fit_head_in_noise(features, windows, tr_s, noise, configuration.head_l2), noise

@@ -76,8 +76,12 @@ class Criterion:
         return int(self._counts[np.concatenate(list(blocks))].sum())
 
     def total(self, blocks: Sequence[NDArray[np.int64]], predicted_BV: Tensor) -> Tensor:
-        """Sum of what these predictions cost; the rows are those of the blocks, one after the other."""
+        """Sum of what these predictions cost; the rows are those of the blocks, one after the other.
+
+        predicted_BV: or of one person's targets, where all share them.
+        """
         y_BV = self._y(np.concatenate(list(blocks)))
+        predicted_BV = predicted_BV.repeat(1, y_BV.shape[1] // predicted_BV.shape[1])
         measured_BV = torch.isfinite(y_BV)
         y_BV = torch.nan_to_num(y_BV)
         if self.kind == "mse":
