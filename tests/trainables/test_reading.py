@@ -89,6 +89,7 @@ def pooled(hidden: np.ndarray, way: Pooling) -> np.ndarray:
         ({"attention": (1, 2)}, {"layers": "weighted", "pooling": "mean"}),
         ({"feed_forward": None}, {"layers": "weighted"}),
         ({"attention": (1, 2)}, {"head_rank": 2}),
+        ({"attention": (1, 1)}, {"layers": (0, 2), "head": "conv_linear", "head_lr": 0.1}),
     ],
     ids=str,
 )

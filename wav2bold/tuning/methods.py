@@ -63,6 +63,7 @@ def methods(findings: Findings) -> dict[str, Any]:
         "encoder": encoder_name(study.encoder),
         "hidden": _hidden(study.configuration.layers),
         "read": READ[study.configuration.pooling],
+        "kernel": study.configuration.conv_kernel if study.configuration.head == "conv_linear" else None,
         "shared": study.configuration.head == "shared",
         "rank": study.configuration.head_rank,
         "loss": LOSSES[study.configuration.loss],
