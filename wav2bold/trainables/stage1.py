@@ -28,18 +28,14 @@ def solve_stage1(
     features: NDArray[np.float32], windows: Windows, tr_s: float, configuration: Configuration, seed: int
 ) -> tuple[Head, NoiseModel]:
     """The head of a configuration, and the noise that it was fitted in. features: (N, P) without drift."""
-    if configuration.head == "shared":
-        ar = configuration.noise == "ar"
-        noise = fit_noise_of(features, windows, tr_s, configuration.history) if ar else WHITE
-        head_l2, guard = configuration.head_l2, configuration.history
-        return fit_shared_head(features, windows, tr_s, noise, head_l2, guard), noise
+    guard, noise = configuration.history, WHITE
     if configuration.noise == "ar":
-        noise = fit_noise_of(features, windows, tr_s, configuration.history)
-        return fit_head_in_noise(features, windows, tr_s, noise, configuration.head_l2), noise
-    head = fit_head(features, windows.y, windows.story, configuration.head_l2, guard=configuration.history)
+        noise = fit_noise_of(features, windows, tr_s, guard)
+    fit = fit_shared_head if configuration.head == "shared" else fit_head_in_noise
+    head = fit(features, windows, tr_s, noise, configuration.head_l2, guard)
     if configuration.stage1 == "adam":
         head = fit_by_adam(features, windows.y, head.alpha, ADAM_STEPS, ADAM_LR, seed)
-    return head, WHITE
+    return head, noise
 
 
 def fit_noise_of(features: NDArray[np.float32], windows: Windows, tr_s: float, guard: int = 0) -> NoiseModel:
