@@ -95,6 +95,7 @@ def test_what_is_read_back_is_what_was_saved_bit_by_bit(
     for key, value in vars(refined.head).items():
         np.testing.assert_array_equal(getattr(kept.head, key), value)
         assert getattr(kept.head, key).dtype == np.float32
+    assert kept.people.tolist() == ["sub-001", "sub-001", "sub-002", "sub-002"]
     assert kept.configuration == CONFIGURATION
     assert kept.origin == origin_of(tmp_path / "sub-001") == ORIGIN
     assert all(torch.equal(kept.encoder.model.state_dict()[k], v) for k, v in other.state_dict().items())
@@ -199,16 +200,20 @@ def test_a_folder_that_holds_none_is_refused(tmp_path: Path, content: str | None
     assert str(raised.value) == f"{tmp_path}: holds no refined encoder; run `wav2bold refine` first"
 
 
+@pytest.mark.parametrize("name", ["head.safetensors", "scores.parquet"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "another's"])
-def test_a_damaged_head_is_named(tmp_path: Path, encoder: Encoder, other: Wav2Vec2Model, damage: str) -> None:
+def test_damaged_files_of_the_head_are_named(
+    tmp_path: Path, encoder: Encoder, other: Wav2Vec2Model, damage: str, name: str
+) -> None:
     save(tmp_path / "sub-001", encoder, other)
-    path = tmp_path / "sub-001" / "head.safetensors"
+    path = tmp_path / "sub-001" / name
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:50])
     elif damage == "gone":
         path.unlink()
     else:
-        path.write_bytes((tmp_path / "sub-001" / "model.safetensors").read_bytes())
+        theirs = {"head.safetensors": "model.safetensors", "scores.parquet": "changes.parquet"}[name]
+        path.write_bytes((tmp_path / "sub-001" / theirs).read_bytes())
     with pytest.raises(DataError) as raised:
         load_refined(tmp_path / "sub-001")
     message = str(raised.value)

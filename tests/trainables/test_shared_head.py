@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 from wav2bold.datasets.windows import Windows
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, whitener
 from wav2bold.trainables.ridge import ALPHAS, fit_head
+from wav2bold.trainables.scores import pearson
 from wav2bold.trainables.shared_head import fit_shared_head
 from wav2bold.trainables.torch_head import Criterion, TorchHead
 
@@ -142,6 +143,21 @@ def test_of_people_who_heard_the_same_it_is_the_ridge_of_their_mean_at_a_share_o
     for column in range(5):
         truth = Ridge(alpha=float(head.alpha[column]) / 4).fit(x, some.y[:, column])
         np.testing.assert_allclose(head.weight[:, column], truth.coef_, atol=1e-4)
+
+
+def test_it_learns_what_people_have_in_common_from_all_of_them() -> None:
+    random = np.random.default_rng(0)
+    features = random.standard_normal((260, 40)).astype(np.float32)
+    signal = features @ random.standard_normal((40, 5))
+    y = np.concatenate([signal[:60] + 20 * random.standard_normal((60, 5)) for _ in range(6)], axis=1)
+    _, some = heard(40)
+    many = Windows(some.story, some.stop, y.astype(np.float32), np.repeat(list("abcdef"), 5), 0)
+    own, shared = fit_head(features[:60], many.y, some.story), fit_shared_head(features[:60], many, TR_S)
+    near = [
+        np.nanmean(pearson(truth[60:], head.predict(features[60:])))
+        for head, truth in ((own, np.tile(signal, 6)), (shared, signal))
+    ]
+    assert near[1] > near[0] + 0.1
 
 
 def test_of_a_single_story_stretches_are_left_out_with_a_guard_beside_them() -> None:

@@ -14,7 +14,7 @@ from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import windows
 from wav2bold.errors import DataError
 from wav2bold.trainables.checkpoint import load_refined, save_refined
-from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.encoder import Boundary, Encoder, load_encoder
 from wav2bold.trainables.evaluate import evaluate
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.people import targets_of
@@ -31,8 +31,10 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     return load_encoder(str(save_small_wav2vec2(tmp_path_factory.mktemp("encoder"), "large", False)))
 
 
-@pytest.mark.parametrize("choice", [{}, {"head_rank": 2}, {"noise": "white", "loss": "corr"}], ids=str)
-def test_everybody_is_scored_and_evaluated_with_the_same_predictions(
+@pytest.mark.parametrize(
+    "choice", [{}, {"head_rank": 2}, {"noise": "white", "loss": "corr"}, {"head": "linear"}], ids=str
+)
+def test_everybody_is_scored_and_evaluated_with_the_shared_predictions_or_their_own(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: dict[str, Any]
 ) -> None:
     some = material(encoder, tmp_path / "store", widths=(3, 3))
@@ -41,14 +43,15 @@ def test_everybody_is_scored_and_evaluated_with_the_same_predictions(
     options = OPTIONS.model_copy(update=choice)
     reports, refined = run(some, options)
     assert refined.epoch == 2
-    assert refined.head.weight.shape[1] == 3
+    assert refined.head.weight.shape[1] == (6 if options.head == "linear" else 3)
     hearing = Hearing(
         encoder, some.shards, some.store, some.validation, HISTORY, unfreeze(encoder, options).boundary
     )
     predicted = refined.head.predict(hearing.all_pooled(refined.model))
+    parts = np.split(predicted, 2, axis=1) if options.head == "linear" else [predicted] * 2
     own = {
-        person: pearson(some.validation.y[:, some.validation.subject == person], predicted)
-        for person in ("sub-001", "sub-002")
+        person: pearson(some.validation.y[:, some.validation.subject == person], part)
+        for person, part in zip(("sub-001", "sub-002"), parts, strict=True)
     }
     np.testing.assert_allclose(reports[2].scores, np.concatenate(list(own.values())), atol=1e-5)
     folder = tmp_path / "refined"
@@ -56,19 +59,62 @@ def test_everybody_is_scored_and_evaluated_with_the_same_predictions(
     table = pq.read_table(folder / "scores.parquet").to_pydict()
     assert table["subject"] == ["sub-001"] * 3 + ["sub-002"] * 3
     assert table["target"] == [0, 1, 2] * 2
-    np.testing.assert_array_equal(table["alpha"], np.tile(refined.head.alpha, 2))
+    alpha = refined.head.alpha if options.head == "linear" else np.tile(refined.head.alpha, 2)
+    np.testing.assert_array_equal(table["alpha"], alpha)
     np.testing.assert_array_equal(load_refined(folder).head.weight, refined.head.weight)
     for person, scores in own.items():
         found = evaluate(encoder, some.shards, some.store, STORIES, person, folder, HISTORY)
         np.testing.assert_allclose(found.head, scores, atol=1e-4)
 
 
-def test_a_head_of_one_is_refined_as_a_head_of_its_own(encoder: Encoder, tmp_path: Path) -> None:
-    some = material(encoder, tmp_path)
+def of_one(some: Material) -> Material:
     train, validation = (
         windows(some.shards, ["sub-001"], stories, HISTORY) for stories in (STORIES.train, STORIES.validation)
     )
-    alone = replace(some, train=train, validation=validation)
+    return replace(some, train=train, validation=validation)
+
+
+@pytest.mark.parametrize(
+    ("head", "widths", "said"),
+    [
+        ("shared", (3, 3), None),
+        (
+            "shared",
+            (3, 2),
+            "head: shared needs the same targets in all, and sub-001 and sub-002 differ:",
+        ),
+        ("linear", (3, 3), "sub-002: the head was refined for sub-001; evaluate those, or refine for this"),
+    ],
+)
+def test_a_shared_head_is_evaluated_on_whom_it_was_not_fitted_to_and_no_other_is(
+    encoder: Encoder, tmp_path: Path, head: str, widths: tuple[int, int], said: str | None
+) -> None:
+    some = of_one(material(encoder, tmp_path / "store", widths=widths))
+    reports, refined = run(some, OPTIONS.model_copy(update={"head": head, "epochs": 0}))
+    save_refined(
+        tmp_path / "refined", refined, encoder, targets_of(some.shards, some.train.subject), reports, {}
+    )
+
+    def scores() -> np.ndarray:
+        return evaluate(
+            encoder, some.shards, some.store, STORIES, "sub-002", tmp_path / "refined", HISTORY
+        ).head
+
+    if said is not None:
+        with pytest.raises(DataError) as raised:
+            scores()
+        assert str(raised.value).startswith(said)
+        return
+    hearing = Hearing(encoder, some.shards, some.store, some.validation, HISTORY, Boundary("layer", 3))
+    theirs = windows(some.shards, ["sub-002"], STORIES.test, HISTORY)
+    np.testing.assert_array_equal(theirs.stop, some.validation.stop)
+    np.testing.assert_allclose(
+        scores(), pearson(theirs.y, refined.head.predict(hearing.frozen_pooled)), atol=1e-5
+    )
+
+
+def test_a_head_of_one_is_refined_as_a_head_of_its_own(encoder: Encoder, tmp_path: Path) -> None:
+    alone = of_one(material(encoder, tmp_path))
     white = OPTIONS.model_copy(update={"noise": "white"})
     shared, linear = (run(alone, white.model_copy(update={"head": head}))[0] for head in ("shared", "linear"))
     for one, other in zip(shared, linear, strict=True):

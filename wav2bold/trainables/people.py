@@ -44,13 +44,10 @@ def refuse_other_places(shards: Shards, people: NDArray[np.str_]) -> None:
     the space is common to all.
     """
     first, *others = dict.fromkeys(people.tolist())
-    places = _places(shards, first)
-    counts = {person: shards.card.subjects[person].targets for person in (first, *others)}
+    table = shards.target_table(first)
     for other in others:
-        unlike: str | None = f"they have {counts[first]:,} and {counts[other]:,} targets"
-        if counts[first] == counts[other]:
-            unlike = _difference(places, _places(shards, other))
-        if unlike is None and "members" not in places.column_names and not in_common(shards.card.space):
+        unlike = _difference(table, shards.target_table(other))
+        if unlike is None and not in_common(shards.card.space) and "members" not in table.column_names:
             unlike = f"their space is {shards.card.space}, each person's own"
         if unlike is not None:
             raise DataError(
@@ -59,30 +56,30 @@ def refuse_other_places(shards: Shards, people: NDArray[np.str_]) -> None:
             )
 
 
-def _places(shards: Shards, person: str) -> pa.Table:
-    """What tells where a person's targets are; `members` too where they are means."""
-    table = shards.target_table(person)
-    told = NAMES if "members" in table.column_names else (*INDICES, *MILLIMETRES)
-    return pa.table(
-        {
-            name: pc.round(table[name], 2) if name in MILLIMETRES else table[name]
-            for name in (*told, "members")
-            if name in table.column_names
-        }
-    )
-
-
 def _difference(one: pa.Table, other: pa.Table) -> str | None:
-    """In what two people's equally many targets differ, None if in nothing."""
-    if one.column_names != other.column_names:
-        return f"they are told by {_listed(one)} and by {_listed(other)}"
-    for name in (name for name in one.column_names if name != "members"):
-        if not one[name].equals(other[name]):
-            ours, theirs = one[name].to_pylist(), other[name].to_pylist()
-            row = next(row for row, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1])
-            return f"{name} of target {row} is {ours[row]} and {theirs[row]}"
+    """In what two people's tables of targets differ, None if all are the same places."""
+    if len(one) != len(other):
+        return f"they have {len(one):,} and {len(other):,} targets"
+    ours, theirs = _places(one), _places(other)
+    if ours.keys() != theirs.keys():
+        return f"they are told by {_listed(ours)} and by {_listed(theirs)}"
+    for name, place in ours.items():
+        if not place.equals(theirs[name]):
+            pairs = list(zip(place.to_pylist(), theirs[name].to_pylist(), strict=True))
+            row = next(row for row, (here, there) in enumerate(pairs) if here != there)
+            return f"{name} of target {row} is {pairs[row][0]} and {pairs[row][1]}"
     return None
 
 
-def _listed(table: pa.Table) -> str:
-    return ", ".join(table.column_names) or "nothing"
+def _places(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """The columns that tell where targets are."""
+    told = NAMES if "members" in table.column_names else (*INDICES, *MILLIMETRES)
+    return {
+        name: pc.round(table[name], 2) if name in MILLIMETRES else table[name]
+        for name in told
+        if name in table.column_names
+    }
+
+
+def _listed(places: dict[str, pa.ChunkedArray]) -> str:
+    return ", ".join(places) or "nothing"
