@@ -255,7 +255,8 @@ class Configuration(Options):
     stretch_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds of a stretch; at least a history is taken."""
     micro_batch: Annotated[int, Field(ge=1)] | None = None
-    """Windows that go through the encoder at once, fewer than `batch` to save memory; null for all."""
+    """Windows that go through the encoder at once, fewer than `batch` to save memory: the same steps, but
+    each window is then heard twice. null for all."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Epochs without a better validation score after which stage 2 ends; null for all epochs."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -437,10 +438,12 @@ class Search(Options):
     parallel: Annotated[int, Field(ge=1)] = 2
     """Trials proposed together, and the most that run at once. Part of the result's identity:
     the same seed and the same number give the same sweep on any machine."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that share every step of a trial, on one machine or several: the same steps, sooner."""
     cpus_per_trial: Annotated[float, Field(gt=0)] = 1
-    """Processor cores each trial holds."""
+    """Processor cores each trial holds, or each of its workers."""
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0
-    """GPUs each trial holds; a fraction shares one."""
+    """GPUs each trial holds, or each of its workers; a fraction shares one."""
     grace_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs of stage 2 that every trial may run before it can be stopped; 0: after stage 1."""
     reduction: Annotated[int, Field(ge=2)] = 2

@@ -11,7 +11,8 @@ from listeners import noise_listeners, on_disk, save_small_wav2vec2, speech
 from stores import contents
 
 from wav2bold.config import Activations, Configuration, Split, Study
-from wav2bold.tuning.trial import WarmTrial, activation_store, checkpoint_beside
+from wav2bold.tuning.trial import WarmTrial
+from wav2bold.tuning.workshop import activation_store, checkpoint_beside
 
 
 def test_activations_are_stored_as_the_study_says(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from wav2bold.trainables.encoder import Boundary, Encoder, heard, prefix, suffix
 from wav2bold.trainables.families import SpeechModel, convolved
 from wav2bold.trainables.pooling import pooling
 from wav2bold.trainables.reading import states_read
+from wav2bold.trainables.stories import ByStory
+from wav2bold.trainables.team import ALONE, Team
 
 WINDOWS_AT_ONCE = 16  # without gradient
 FRAMES_AT_ONCE = 1500  # 30 s of a story
@@ -84,9 +86,17 @@ class Hearing:
         """How many `blocks` can give, and of how many rows."""
         return most_blocks(self.windows.story, block), block
 
+    def in_order(self) -> NDArray[np.int64]:
+        """Every row once, neighbours beside each other."""
+        return np.arange(len(self.windows))
+
     def together(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """The rows cut to pieces that `below` takes: any go together."""
         return [rows]
+
+    def divided(self, rows: NDArray[np.int64], shares: int) -> list[NDArray[np.int64]]:
+        """The rows cut to so many shares that take equally long, as far as that can be; some may be empty."""
+        return np.array_split(rows, shares)
 
     @cached_property
     def states(self) -> tuple[int, ...]:
@@ -122,17 +132,25 @@ class Hearing:
         return upper if weights_K is None else weights_K @ upper.unflatten(1, (len(weights_K), -1))
 
     def all_pooled(
-        self, model: SpeechModel, weights: NDArray[np.float32] | None = None
+        self, model: SpeechModel, weights: NDArray[np.float32] | None = None, team: Team = ALONE
     ) -> NDArray[np.float32]:
-        """Head features of every window, (N, P). weights: (K,) as for `features`."""
+        """Head features of every window, (N, P). weights: (K,) as for `features`.  team: who share it."""
         weights_K = None if weights is None else self._tensor(weights)
+
+        def found(rows: NDArray[np.int64]) -> Tensor:
+            return self.features(rows, self.pooled(model, self.below(rows)), weights_K).cpu()
+
         with torch.no_grad():
-            return np.concatenate(
-                [
-                    self.features(rows, self.pooled(model, self.below(rows)), weights_K).cpu().numpy()
-                    for rows in _batches(np.arange(len(self.windows)), WINDOWS_AT_ONCE)
-                ]
-            )
+            shares = self.divided(self.in_order(), team.size)
+            own = [found(rows) for rows in _batches(shares[team.rank], WINDOWS_AT_ONCE)]
+            width = self._width * (1 if weights is not None else len(self.states))
+            parts = torch.cat(own) if own else torch.empty((0, width))
+            return team.gathered(parts, [len(share) for share in shares]).numpy()
+
+    def keep(self, story: str) -> None:
+        """Have what is frozen of this story computed and stored, if it is among the windows' stories."""
+        if story in self._stories:
+            _ = self._frozen[story]
 
     @cached_property
     def frozen_pooled(self) -> NDArray[np.float32]:
@@ -141,9 +159,9 @@ class Hearing:
 
     def frozen_features(self, weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """The same with any weights (K,) of the hidden states."""
-        stories = self._frozen.values()
+        stories = [self._frozen[story] for story in self._stories]
         if weights is None:
-            return np.concatenate(list(stories))
+            return np.concatenate(stories)
         return np.concatenate([weights @ one.reshape(len(one), len(weights), -1) for one in stories])
 
     @cached_property
@@ -157,47 +175,46 @@ class Hearing:
         return sum(self.boundary.at == "layer" and number < self.boundary.layer for number in self.states)
 
     @cached_property
-    def _frozen(self) -> dict[str, NDArray[np.float32]]:
+    def _frozen(self) -> ByStory[NDArray[np.float32]]:
         """The pretrained encoder's hidden states, pooled, side by side, by story: (windows, K * width)."""
-        frozen = {}
-        for story in dict.fromkeys(self.windows.story):
-            rows = self._rows_of(story)
+        return ByStory(self._frozen_of)
 
-            def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
-                with torch.no_grad():
-                    for batch in _batches(rows, WINDOWS_AT_ONCE):
-                        states = [self._pool(hidden_BFD) for hidden_BFD in self._frozen_states(batch)]
-                        yield torch.cat(states, dim=1).cpu().numpy()
+    def _frozen_of(self, story: str) -> NDArray[np.float32]:
+        rows = self._rows_of(story)
 
-            address = self._address(story) | {
-                "of": "pooled",
-                "history": self.history,
-                "pooling": self.pooling,
-                "states": self.states,
-            }
-            if self.store.dtype != "float32":  # then they depend on what was rounded on the way
-                address["from"] = f"{self.boundary} as {self.store.dtype}"
-            shape = (len(rows), len(self.states) * self._width)
-            frozen[story] = self.store.array(address, shape, compute)
-        return frozen
+        def compute() -> Iterator[NDArray[np.float32]]:
+            with torch.no_grad():
+                for batch in _batches(rows, WINDOWS_AT_ONCE):
+                    states = [self._pool(hidden_BFD) for hidden_BFD in self._frozen_states(batch)]
+                    yield torch.cat(states, dim=1).cpu().numpy()
+
+        address = self._address(story) | {
+            "of": "pooled",
+            "history": self.history,
+            "pooling": self.pooling,
+            "states": self.states,
+        }
+        if self.store.dtype != "float32":  # then they depend on what was rounded on the way
+            address["from"] = f"{self.boundary} as {self.store.dtype}"
+        return self.store.array(address, (len(rows), len(self.states) * self._width), compute)
 
     @cached_property
-    def _stored(self) -> dict[str, Tensor]:
+    def _stored(self) -> ByStory[Tensor]:
         """The boundary's output for every window, by story: (windows, F, C or D) each."""
+        return ByStory(self._stored_of)
+
+    def _stored_of(self, story: str) -> Tensor:
         config = self.encoder.model.config
         width = config.conv_dim[-1] if self.boundary.at == "conv" else config.hidden_size
-        stored = {}
-        for story in dict.fromkeys(self.windows.story):
-            rows = self._rows_of(story)
+        rows = self._rows_of(story)
 
-            def compute(rows: NDArray[np.int64] = rows) -> Iterator[NDArray[np.float32]]:
-                with torch.no_grad():
-                    for batch in _batches(rows, WINDOWS_AT_ONCE):
-                        yield prefix(self.encoder, self.boundary, self._convolved(batch)).cpu().numpy()
+        def compute() -> Iterator[NDArray[np.float32]]:
+            with torch.no_grad():
+                for batch in _batches(rows, WINDOWS_AT_ONCE):
+                    yield prefix(self.encoder, self.boundary, self._convolved(batch)).cpu().numpy()
 
-            address = self._address(story) | {"of": str(self.boundary)}
-            stored[story] = self.store.tensor(address, (len(rows), self.frames, width), compute)
-        return stored
+        address = self._address(story) | {"of": str(self.boundary)}
+        return self.store.tensor(address, (len(rows), self.frames, width), compute)
 
     @cached_property
     def _resident(self) -> Tensor | None:
@@ -208,7 +225,7 @@ class Hearing:
         device = self.encoder.device
         if device.type != "cuda" or self.boundary.at == "audio" or self._slides:
             return None
-        stored = [self._stored[story] for story in dict.fromkeys(self.windows.story)]
+        stored = [self._stored[story] for story in self._stories]
         free, _ = torch.cuda.mem_get_info(device)
         if sum(one.nbytes for one in stored) > RESIDENT_SHARE * free:
             return None
@@ -221,33 +238,28 @@ class Hearing:
         return self.encoder.convolution_is_local and not (start % self.encoder.stride).any()
 
     @cached_property
-    def _story_frames(self) -> dict[str, Tensor]:
+    def _story_frames(self) -> ByStory[Tensor]:
         """The convolutions' output for whole stories: (frames, C) each."""
-        encoder = self.encoder
+        return ByStory(self._story_frames_of)
 
-        stored = {}
-        for story in dict.fromkeys(self.windows.story):
-            audio = self._sounds[story]
-            frames = encoder.frames(len(audio))
+    def _story_frames_of(self, story: str) -> Tensor:
+        encoder, audio = self.encoder, self._sounds[story]
+        frames = encoder.frames(len(audio))
 
-            def compute(
-                audio: NDArray[np.float32] = audio, frames: int = frames
-            ) -> Iterator[NDArray[np.float32]]:
-                with torch.no_grad():
-                    for first in range(0, frames, FRAMES_AT_ONCE):
-                        last = min(first + FRAMES_AT_ONCE, frames)
-                        stop = (last - 1) * encoder.stride + encoder.receptive_field
-                        piece = self._tensor(audio[None, first * encoder.stride : stop].copy())
-                        yield convolved(encoder.model, piece)[0].cpu().numpy()
+        def compute() -> Iterator[NDArray[np.float32]]:
+            with torch.no_grad():
+                for first in range(0, frames, FRAMES_AT_ONCE):
+                    last = min(first + FRAMES_AT_ONCE, frames)
+                    stop = (last - 1) * encoder.stride + encoder.receptive_field
+                    piece = self._tensor(audio[None, first * encoder.stride : stop].copy())
+                    yield convolved(encoder.model, piece)[0].cpu().numpy()
 
-            address = {
-                "encoder": encoder.digest,
-                "story": self.shards.card.stories[story].digest,
-                "of": "conv of the whole story",
-            }
-            shape = (frames, encoder.model.config.conv_dim[-1])
-            stored[story] = self.store.tensor(address, shape, compute)
-        return stored
+        address = {
+            "encoder": encoder.digest,
+            "story": self.shards.card.stories[story].digest,
+            "of": "conv of the whole story",
+        }
+        return self.store.tensor(address, (frames, encoder.model.config.conv_dim[-1]), compute)
 
     def _tensor(self, array: NDArray[np.float32]) -> Tensor:
         """The array where the encoder is."""
@@ -273,9 +285,14 @@ class Hearing:
         return suffix(encoder, encoder.model, conv, self._convolved(rows), self.states[: self._lower]) + upper
 
     @cached_property
-    def _sounds(self) -> dict[str, NDArray[np.float32]]:
+    def _stories(self) -> tuple[str, ...]:
+        """In the order of the windows."""
+        return tuple(str(story) for story in dict.fromkeys(self.windows.story))
+
+    @cached_property
+    def _sounds(self) -> ByStory[NDArray[np.float32]]:
         """(samples,) of every story."""
-        return {str(story): self.shards.audio(str(story)) for story in dict.fromkeys(self.windows.story)}
+        return ByStory(self.shards.audio)
 
     def _audio(self, rows: NDArray[np.int64]) -> Tensor:
         """Audio windows (B, S)."""

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from wav2bold.trainables.scores import Report, brain_score, pearson
 from wav2bold.trainables.shared_head import for_everyone
 from wav2bold.trainables.stage1 import solve_stage1
 from wav2bold.trainables.stage2 import DivergedError, Stage2
+from wav2bold.trainables.team import ALONE, Team
 from wav2bold.trainables.torch_head import Criterion
 from wav2bold.trainables.unfreezing import merged, unfreeze
 
@@ -62,7 +64,11 @@ class Refined:
 
 
 def refine(
-    material: Material, configuration: Configuration, seed: int, checkpoint: Path | None = None
+    material: Material,
+    configuration: Configuration,
+    seed: int,
+    checkpoint: Path | None = None,
+    team: Team = ALONE,
 ) -> Generator[Report, None, Refined]:
     """Refine the encoder; yields a report per epoch, returns the refined encoder.
 
@@ -72,6 +78,7 @@ def refine(
     unfrozen parameter is read from the store.
     checkpoint: a folder in which each epoch leaves where the refinement is (see `resuming`). Whoever finds it
     yields the reports that were made, goes on, and ends with the same numbers.
+    team: who share the work; each of them calls this with the same arguments, and sees the same.
     A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
     Raises UserError if not even one window fits into memory, if the head can't have its rank, or if people
     can't share it.
@@ -90,19 +97,10 @@ def refine(
     validation_clock = Clock.of(material.validation, tr_s)
 
     kept = None if checkpoint is None else checkpoint_of(checkpoint, material, configuration, seed)
-    place = None if kept is None else kept.load()
-    factors = None
-    if place is None:
-        features = drift.removed(train.frozen_pooled)
-        head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
-        if configuration.head_rank is not None:
-            factors = reduced(head, configuration.head_rank, features)
-            head = replace(head, weight=factors[0] @ factors[1])
-    else:
-        head, noise = place.head, place.noise
-        started -= place.reports[-1].seconds
 
-    def report(epoch: int, loss: float, head: Head, features: NDArray[np.float32], note: str = "") -> Report:
+    def report(
+        epoch: int, loss: float, head: Head, noise: NoiseModel, features: NDArray[np.float32], note: str = ""
+    ) -> Report:
         own = head.predict(validation_drift.removed(features))
         predicted = for_everyone(own, material.validation.y.shape[1])
         scores = pearson(material.validation.y, predicted)
@@ -111,18 +109,30 @@ def refine(
         last = epoch == configuration.epochs or not unfrozen.names
         return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
 
-    if place is None:
-        place = Place(
-            (report(0, math.nan, head, validation.frozen_pooled),),
-            noise,
-            head,
-            0,
-            head,
-            best_weights=train.first_weights,
-            factors=factors,
-        )
+    def begin() -> Place:
+        """Where it was, or else stage 1."""
+        found = None if kept is None else kept.load()
+        if found is not None:
+            return found
+        features, factors = drift.removed(train.frozen_pooled), None
+        head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
+        if configuration.head_rank is not None:
+            factors = reduced(head, configuration.head_rank, features)
+            head = replace(head, weight=factors[0] @ factors[1])
+        first = report(0, math.nan, head, noise, validation.frozen_pooled)
+        weights = train.first_weights
+        found = Place((first,), noise, head, 0, head, best_weights=weights, factors=factors)
         if kept is not None:
-            kept.save(place)
+            kept.save(found)
+        return found
+
+    for story in team.stories:
+        train.keep(story)
+        validation.keep(story)
+    team.wait()
+    place = team.first(begin)
+    head, noise = place.head, place.noise
+    started = time.monotonic() - place.reports[-1].seconds
     yield from place.reports
     model = merged(unfrozen.model, place.best_parameters) if place.best_epoch else material.encoder.model
     score = place.reports[place.best_epoch].score
@@ -140,7 +150,7 @@ def refine(
         ceiling_weights(material) if configuration.weight_by_ceiling else None,
         material.encoder.device,
     )
-    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed, place.factors)
+    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed, place.factors, team)
     if place.training:
         training.restore(place.training)
     while True:
@@ -158,12 +168,13 @@ def refine(
             )
             told = replace(told, epoch=epoch, loss=loss, score=best.score, last=True, note=note)
         else:
-            told = report(epoch, loss, head, validation.all_pooled(training.model, weights))
+            features = validation.all_pooled(training.model, weights, team)
+            told = team.first(partial(report, epoch, loss, head, noise, features))
             if told.score > best.score:
                 best = Refined(configuration, merged(training.model), head, epoch, told.score, weights)
             if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
                 told = replace(told, last=True)
-        if kept is not None:
+        if kept is not None and team.is_first:
             place = place.after(told, head, weights, training.state(), is_best=best.epoch == epoch)
             kept.save(place)
         yield told

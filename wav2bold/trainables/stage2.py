@@ -3,8 +3,10 @@
 # B windows, F frames, D hidden or C convolution channels, P head features, V targets
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property, partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +24,15 @@ from wav2bold.trainables.optimisers import optimisers_of, restore, state_of, war
 from wav2bold.trainables.reduced import Factors
 from wav2bold.trainables.resuming import PARAMETERS, part_of
 from wav2bold.trainables.ridge import Head
+from wav2bold.trainables.team import ALONE, Team
 from wav2bold.trainables.torch_head import Criterion, TorchHead
 from wav2bold.trainables.unfreezing import put, trained_parameters
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+OF_SPREAD = 16
+"""Windows whose frames tell how much a feature varies: thousands of frames."""
 
 
 class DivergedError(Exception):
@@ -36,6 +43,7 @@ class Stage2:
     """Trains an encoder, those of its parameters that require gradient, and a head, on the training windows.
 
     model: the encoder.  head: as it is now.  factors: as in `TorchHead`.
+    team: who share its steps.
     micro_batch: windows that go through the encoder at once; fewer than were asked for once memory ran out.
     """
 
@@ -49,8 +57,10 @@ class Stage2:
         configuration: Configuration,
         seed: int,
         factors: Factors | None = None,
+        team: Team = ALONE,
     ) -> None:
         self._hearing, self._criterion, self._options, self._seed = hearing, criterion, configuration, seed
+        self._team = team
         device = hearing.encoder.device
         self.model = model
         named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
@@ -151,16 +161,10 @@ class Stage2:
 
     def step(self, step: Step) -> Tensor:
         """One step of the optimisers; the mean loss before it."""
-        while True:
-            for each in self._optimisers:
-                each.zero_grad()
-            try:
-                loss = self._backward(step)
-                break
-            except RuntimeError as error:
-                if not _is_out_of_memory(error):
-                    raise
+        while (loss := self._backward(step)) is None:
             self._halve()
+        heard = [*self._unfrozen, *([] if self._logits_K is None else [self._logits_K])]
+        self._team.add_up([each.grad for each in heard if each.grad is not None])
         (self._head.penalty() / self._measured).backward()
         if self._start:
             self._anchor()
@@ -172,69 +176,93 @@ class Stage2:
         self._steps += 1
         return loss
 
-    def _backward(self, step: Step) -> Tensor:
-        """Gradients of a step's mean loss, and the loss."""
-        count = max(self._criterion.count(step), 1)
-        total = torch.zeros((), device=self._hearing.encoder.device)
-        for number, blocks in enumerate(self._parts(step)):
-            rows = np.concatenate(blocks)
-            pieces = np.array_split(rows, -(-len(rows) // self.micro_batch))
-            if len(pieces) == 1:
-                loss = self._loss(blocks, self._features(rows, number)) / count
-                loss.backward()
-            else:
-                loss = self._backward_in_pieces(blocks, pieces, number, count)
-            total += loss.detach()
-        return total
+    def _backward(self, step: Step) -> Tensor | None:
+        """Gradients of a step's mean loss, and the loss; None if anybody's memory ran out.
 
-    def _backward_in_pieces(
-        self,
-        blocks: Sequence[NDArray[np.int64]],
-        pieces: Sequence[NDArray[np.int64]],
-        number: int,
-        count: int,
-    ) -> Tensor:
-        """The same where a block doesn't fit into memory: features first, then each window's share anew."""
+        Those of the encoder are the share of this one's own windows, those of the head are whole.
+        """
+        for each in self._optimisers:
+            each.zero_grad()
+        rows = np.concatenate(step)
+        shares = self._hearing.divided(rows, self._team.size)
+        counts = [len(share) for share in shares]
+        own = shares[self._team.rank]
+        if not len(own):  # one that isn't counted: its gradients are 0, and there
+            own = rows[:1]
+        pieces = np.array_split(own, -(-len(own) // self.micro_batch))
+        features_BP = within_memory(partial(self._forward, pieces))
+        if self._team.any(features_BP is None):
+            return None
+        assert features_BP is not None
+        every_BP = self._team.gathered(features_BP, counts).requires_grad_()
+        first = sum(counts[: self._team.rank])
+        mine = slice(first, first + counts[self._team.rank])
+        loss = within_memory(partial(self._backward_from, step, pieces, features_BP, every_BP, mine))
+        return None if self._team.any(loss is None) else loss
+
+    def _forward(self, pieces: Sequence[NDArray[np.int64]]) -> Tensor:
+        """(B, P) of windows; with what a gradient needs if they go through the encoder at once."""
+        if len(pieces) == 1:
+            return self._features(pieces[0])
         with torch.no_grad():
-            found = [self._features(rows, number + 1000 * k) for k, rows in enumerate(pieces)]
-        features_BP = torch.cat(found)
-        features_BP.requires_grad_()
-        loss = self._loss(blocks, features_BP) / count
+            return torch.cat([self._features(rows) for rows in pieces])
+
+    def _backward_from(
+        self,
+        step: Step,
+        pieces: Sequence[NDArray[np.int64]],
+        features_BP: Tensor,
+        every_BP: Tensor,
+        mine: slice,
+    ) -> Tensor:
+        """The same from all windows' features on.
+
+        pieces, features_BP: this one's own.  every_BP: everybody's, of which `mine` are this one's.
+        Where its windows don't fit into memory together, each piece is heard anew.
+        """
+        loss = self._loss(step, every_BP) / max(self._criterion.count(step), 1)
         loss.backward()
-        assert features_BP.grad is not None
-        grads = features_BP.grad.split([len(rows) for rows in pieces])
-        for k, (rows, grad) in enumerate(zip(pieces, grads, strict=True)):
-            self._features(rows, number + 1000 * k).backward(grad)
-        return loss
+        assert every_BP.grad is not None
+        grad = every_BP.grad[mine]
+        if not len(grad):
+            grad = torch.zeros_like(features_BP)
+        if len(pieces) == 1:
+            features_BP.backward(grad)
+        else:
+            for rows, part in zip(pieces, grad.split([len(rows) for rows in pieces]), strict=True):
+                self._features(rows).backward(part)
+        return loss.detach()
 
-    def _parts(self, step: Step) -> list[list[NDArray[np.int64]]]:
-        """A step's blocks, together as many as fit into a micro-batch, each at least alone."""
-        parts: list[list[NDArray[np.int64]]] = [[]]
-        held = 0
-        for block in step:
-            if held and held + len(block) > self.micro_batch:
-                parts.append([])
-                held = 0
-            parts[-1].append(block)
-            held += len(block)
-        return parts
+    def _features(self, rows: NDArray[np.int64]) -> Tensor:
+        """(B, P) of windows, before their drift is taken out."""
+        return torch.cat([self._piece(part) for part in self._hearing.together(rows)])
 
-    def _features(self, rows: NDArray[np.int64], number: int) -> Tensor:
-        """(B, P) of windows, before their drift is taken out. number: tells pieces of a step apart."""
-        return torch.cat([self._piece(part, number) for part in self._hearing.together(rows)])
-
-    def _piece(self, rows: NDArray[np.int64], number: int) -> Tensor:
+    def _piece(self, rows: NDArray[np.int64]) -> Tensor:
         """The same for windows that go through the encoder in one pass."""
         below = self._hearing.below(rows)
         if self._options.input_noise:
-            random = torch.Generator(below.device)
-            random.manual_seed(hash((self._seed, self._steps, number, int(rows[0]))) % 2**63)
-            spread = below.std(tuple(range(below.ndim - 1)), keepdim=True)
-            noise = torch.randn(below.shape, generator=random, device=below.device, dtype=below.dtype)
-            below = below + self._options.input_noise * spread * noise
+            below = below + self._options.input_noise * self._spread * self._noise(rows, below)
         with autocast(self._options, below.device):
             upper = self._pooled(self.model, below, rows)
         return self._hearing.features(rows, upper.float(), self._weights())
+
+    def _noise(self, rows: NDArray[np.int64], below: Tensor) -> Tensor:
+        """Normal noise, of each row its own in each step, whatever goes through the encoder beside it."""
+        random = torch.Generator(below.device)
+        each = []
+        for row in rows[: len(below)]:
+            random.manual_seed(hash((self._seed, self._steps, int(row))) % 2**63)
+            each.append(torch.randn(below.shape[1:], generator=random, device=below.device))
+        return torch.stack(each)
+
+    @cached_property
+    def _spread(self) -> Tensor:
+        """Standard deviation of each feature of what enters the trained part, or of the sound."""
+        order = self._hearing.in_order()
+        some = order[:: -(-len(order) // OF_SPREAD)]
+        every = [self._hearing.below(rows) for rows in self._hearing.together(some)]
+        width = every[0].shape[-1] if every[0].ndim > 2 else 1
+        return torch.cat([one.reshape(-1, width) for one in every]).std(0)
 
     def _loss(self, blocks: Sequence[NDArray[np.int64]], features_BP: Tensor) -> Tensor:
         """Sum over the blocks of what the predictions from these features cost."""
@@ -270,6 +298,16 @@ def autocast(options: Configuration, device: torch.device) -> AbstractContextMan
     if options.precision == "bfloat16" or auto:
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+def within_memory(call: Callable[[], T]) -> T | None:
+    """What a call gives; None if memory ran out. Outside of the exception, which would hold on to it."""
+    try:
+        return call()
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+    return None
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

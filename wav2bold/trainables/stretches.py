@@ -26,6 +26,8 @@ from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, Encoder, heard, prefix, suffix
 from wav2bold.trainables.families import SpeechModel, convolved
 from wav2bold.trainables.noise import SAME_CLOCK_TR
+from wav2bold.trainables.stories import ByStory
+from wav2bold.trainables.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,17 @@ class StretchedHearing:
         cuts = np.flatnonzero(np.diff(self._stretch_of[rows])) + 1
         return np.split(rows, cuts)
 
+    def in_order(self) -> NDArray[np.int64]:
+        """Every row once, those of a stretch beside each other."""
+        return np.concatenate([one.rows for one in self.stretches])
+
+    def divided(self, rows: NDArray[np.int64], shares: int) -> list[NDArray[np.int64]]:
+        """The rows cut to so many shares of whole stretches; some may be empty."""
+        pieces = self.together(rows)
+        cuts = [len(share) for share in np.array_split(np.arange(len(pieces)), shares)]
+        ends = np.cumsum([0, *(len(piece) for piece in pieces)])[np.cumsum(cuts)]
+        return np.split(rows, ends[:-1])
+
     def below(self, rows: NDArray[np.int64]) -> Tensor:
         """What enters the suffix for the stretch of these rows: (1, S) audio, (1, F, C) or (1, F, D)."""
         number = int(self._stretch_of[rows[0]])
@@ -169,21 +182,28 @@ class StretchedHearing:
         return self.frozen_pooled
 
     def all_pooled(
-        self, model: SpeechModel, weights: NDArray[np.float32] | None = None
+        self, model: SpeechModel, weights: NDArray[np.float32] | None = None, team: Team = ALONE
     ) -> NDArray[np.float32]:
-        """Head features of every window, (N, n * D)."""
+        """Head features of every window, (N, n * D). team: who share the work."""
         assert weights is None, "refused before"
-        width = self.history * self.encoder.model.config.hidden_size
-        found = np.empty((len(self.windows), width), np.float32)
+        order = self.in_order()
+        shares = self.divided(order, team.size)
         with torch.no_grad():
-            for one in self.stretches:
-                found[one.rows] = self.pooled(model, self.below(one.rows), one.rows).cpu().numpy()
+            pieces = self.together(shares[team.rank]) if len(shares[team.rank]) else []
+            own = [self.pooled(model, self.below(rows), rows).cpu() for rows in pieces]
+        parts = torch.cat(own) if own else torch.empty((0, self._width))
+        found = np.empty((len(self.windows), self._width), np.float32)
+        found[order] = team.gathered(parts, [len(share) for share in shares]).numpy()
         return found
+
+    def keep(self, story: str) -> None:
+        """Have what is frozen of this story computed and stored, if it is among the windows' stories."""
+        if story in self.windows.story and self.boundary.at != "audio":
+            _ = self._stored[story]
 
     @cached_property
     def frozen_pooled(self) -> NDArray[np.float32]:
         """Head features of every window with the encoder as it came, (N, n * D), from the store."""
-        width = self.history * self.encoder.model.config.hidden_size
 
         def compute() -> Iterator[NDArray[np.float32]]:
             yield self.all_pooled(self.encoder.model)
@@ -191,29 +211,31 @@ class StretchedHearing:
         address = self._address([*self._sounds]) | {"of": "pooled", "history": self.history}
         if self.store.dtype != "float32":
             address["from"] = f"{self.boundary} as {self.store.dtype}"
-        return self.store.array(address, (len(self.windows), width), compute)
+        return self.store.array(address, (len(self.windows), self._width), compute)
 
     @cached_property
-    def _stored(self) -> dict[str, Tensor]:
+    def _width(self) -> int:
+        """Head features."""
+        return self.history * int(self.encoder.model.config.hidden_size)
+
+    @cached_property
+    def _stored(self) -> ByStory[Tensor]:
         """The boundary's output for every stretch, by story: (stretches, F, C or D) each."""
+        return ByStory(self._stored_of)
+
+    def _stored_of(self, story: str) -> Tensor:
         config = self.encoder.model.config
         width = config.conv_dim[-1] if self.boundary.at == "conv" else config.hidden_size
-        stored = {}
-        for story in self._sounds:
-            some = [one for one in self.stretches if one.story == story]
+        some = [one for one in self.stretches if one.story == story]
 
-            def compute(some: list[Stretch] = some) -> Iterator[NDArray[np.float32]]:
-                with torch.no_grad():
-                    for one in some:
-                        features = convolved(self.encoder.model, heard(self.encoder, self._audio(one)))
-                        below = prefix(self.encoder, self.boundary, features, self._mask(one))
-                        yield below.cpu().numpy()
+        def compute() -> Iterator[NDArray[np.float32]]:
+            with torch.no_grad():
+                for one in some:
+                    features = convolved(self.encoder.model, heard(self.encoder, self._audio(one)))
+                    yield prefix(self.encoder, self.boundary, features, self._mask(one)).cpu().numpy()
 
-            shape = (len(some), self.encoder.frames(some[0].samples), width)
-            stored[story] = self.store.tensor(
-                self._address([story]) | {"of": str(self.boundary)}, shape, compute
-            )
-        return stored
+        shape = (len(some), self.encoder.frames(some[0].samples), width)
+        return self.store.tensor(self._address([story]) | {"of": str(self.boundary)}, shape, compute)
 
     def _address(self, stories: list[str]) -> dict[str, object]:
         """What the stretches of stories were made from: encoder, sounds, geometry."""

@@ -143,7 +143,7 @@ def run_trials(
         WarmTrial, study=study.model_dump(mode="json"), cpus=options.cpus_per_trial
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
+        tune.with_resources(trainable, _held(study)),
         param_space={} if search is not None else {"task": tune.grid_search(list(tasks))},
         tune_config=tune.TuneConfig(
             metric=None if search is not None else METRIC,
@@ -169,6 +169,14 @@ def run_trials(
     finally:
         logger.setLevel(level)
     return memory.outcomes
+
+
+def _held(study: Study) -> dict[str, float] | tune.PlacementGroupFactory:
+    """What a trial's own process holds of the cluster: nothing that its workers need, where it has some."""
+    options = study.search
+    if options.workers > 1:
+        return tune.PlacementGroupFactory([{"memory": 1}])  # a byte: Tune knows no trial that holds nothing
+    return {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}
 
 
 def _reason(trial: Any) -> str:

@@ -20,7 +20,7 @@ from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.evaluate import Evaluation, evaluate
 from wav2bold.tuning.best import winner_of
 from wav2bold.tuning.tracking import Tracker, Trial
-from wav2bold.tuning.trial import activation_store, device_for, longest_history
+from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
 
 @dataclass(frozen=True)

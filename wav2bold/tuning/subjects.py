@@ -15,9 +15,9 @@ from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, run_trials
-from wav2bold.tuning.sweep import chosen_subjects
+from wav2bold.tuning.sweep import chosen_subjects, refuse_impossible
 from wav2bold.tuning.tracking import Tracker
-from wav2bold.tuning.trial import longest_history
+from wav2bold.tuning.workshop import longest_history
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def refine(
     if not tasks:
         return RefinedSubjects(folders, done, kept)
     tracker = Tracker(study)
-    with connected(address, cpus):
+    with connected(address, cpus) as have:
+        refuse_impossible(study, have.cpus, have.gpus)
         parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
         memory = Memory(tracker, "subject", parent, len(tasks), progress)
         try:

@@ -55,7 +55,7 @@ def sweep(
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
     with connected(address, cpus) as have:
-        _refuse_impossible(study, have.cpus, have.gpus)
+        refuse_impossible(study, have.cpus, have.gpus)
         tracker = Tracker(study)
         parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
         memory = Memory(tracker, "trial", parent, study.search.trials, progress)
@@ -128,14 +128,21 @@ def _sampler(study: Study) -> optuna.samplers.TPESampler:
         )
 
 
-def _refuse_impossible(study: Study, cpus: float, gpus: float) -> None:
+def refuse_impossible(study: Study, cpus: float, gpus: float) -> None:
     """Raise StudyError if not even one trial fits the cluster: Ray would wait forever."""
+    options = study.search
     for key, needed, there in (
-        ("cpus_per_trial", study.search.cpus_per_trial, cpus),
-        ("gpus_per_trial", study.search.gpus_per_trial, gpus),
+        ("cpus_per_trial", options.cpus_per_trial, cpus),
+        ("gpus_per_trial", options.gpus_per_trial, gpus),
     ):
         if needed > there:
             raise StudyError(
                 f"search.{key}: {needed:g} is more than the cluster's {there:g}",
                 f"the nearest valid value is {there:g}",
+            )
+        if needed * options.workers > there:
+            raise StudyError(
+                f"search.workers: {options.workers} with {key}: {needed:g} each are more than the cluster's "
+                f"{there:g}",
+                f"the nearest valid value is {int(there / needed)}",
             )

@@ -1,0 +1,113 @@
+"""What refinements of one study share in a process, and one refinement from its task to its folder."""
+
+import shutil
+from collections.abc import Generator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wav2bold.config import Configuration, Study
+from wav2bold.datasets.shards import Shards, open_shards
+from wav2bold.datasets.splits import split_stories
+from wav2bold.datasets.windows import windows
+from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.checkpoint import save_refined
+from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.people import targets_of
+from wav2bold.trainables.refine import Material, Refined, refine
+from wav2bold.trainables.scores import Report
+from wav2bold.trainables.team import ALONE, Team
+
+Task = Mapping[str, Any]
+"""What to refine, JSON-like: `number`; `configuration`, a `Configuration`; `subjects`, who are refined
+jointly; `out`, the folder for the refined encoder, absent where none is wanted; `origin`, written into it."""
+
+
+class Workshop:
+    """Encoder, shards and store of a study, loaded when they are first asked for, and kept."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._material: tuple[tuple[str, ...], Material] | None = None
+
+    def reports(
+        self, task: Task, team: Team = ALONE, checkpoint: Path | None = None
+    ) -> Generator[Report, None, None]:
+        """Refine as a task says: a report per epoch; what it asks for is then written.
+
+        checkpoint: default beside the task's `out`; it goes when that stands.
+        """
+        out = Path(task["out"]) if task.get("out") is not None else None
+        if checkpoint is None and out is not None:
+            checkpoint = checkpoint_beside(out)
+        material = self.material_for(tuple(task["subjects"]))
+        configuration = Configuration.model_validate(task["configuration"])
+        epochs = refine(material, configuration, self.study.seed, checkpoint, team)
+        reports: list[Report] = []
+        while True:
+            try:
+                report = next(epochs)
+            except StopIteration as ended:
+                refined: Refined = ended.value
+                break
+            reports.append(report)
+            yield report
+        if team.is_first:
+            if out is not None:
+                targets = targets_of(self.shards, material.train.subject)
+                save_refined(out, refined, self.encoder, targets, reports, task["origin"])
+            if checkpoint is not None:
+                shutil.rmtree(checkpoint, ignore_errors=True)
+
+    def material_for(self, subjects: tuple[str, ...]) -> Material:
+        """What these subjects' refinements share; the last one asked for is kept."""
+        if self._material is None or self._material[0] != subjects:
+            stories = split_stories(self.study.split, self.shards.card)
+            longest = longest_history(self.study)
+            material = Material(
+                encoder=self.encoder,
+                shards=self.shards,
+                store=self.store,
+                train=windows(self.shards, subjects, stories.train, longest),
+                validation=windows(self.shards, subjects, stories.validation, longest),
+            )
+            self._material = (subjects, material)
+        return self._material[1]
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The pretrained one."""
+        return load_encoder(self.study.encoder, device_for(self.study))
+
+    @cached_property
+    def store(self) -> ActivationStore:
+        """Of frozen activations."""
+        return activation_store(self.study)
+
+    @cached_property
+    def shards(self) -> Shards:
+        """The recordings."""
+        return open_shards(self.study.shards)
+
+
+def checkpoint_beside(out: Path) -> Path:
+    """Where a refinement into `out` keeps its checkpoint until `out` stands; safe to delete."""
+    return out.with_name(f".{out.name}.checkpoint")
+
+
+def longest_history(study: Study) -> int:
+    """The longest history that the study may compare: volumes with less are left out of all of it."""
+    return max(study.search.space.history.high, study.configuration.history)
+
+
+def device_for(study: Study) -> str:
+    """Where a trial's encoder is: on the GPU if trials hold one."""
+    return "cuda" if study.search.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
+
+
+def activation_store(study: Study) -> ActivationStore:
+    """Where the study's frozen activations are kept."""
+    options = study.activations
+    return ActivationStore(study.results / "activations", options.max_gb, options.dtype)
