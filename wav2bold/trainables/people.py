@@ -2,6 +2,8 @@
 
 # V targets of all people, one person's after the other's
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,13 +39,13 @@ def targets_of(shards: Shards, people: NDArray[np.str_]) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks()
 
 
-def refuse_other_places(shards: Shards, people: NDArray[np.str_]) -> None:
+def refuse_other_places(shards: Shards, people: Iterable[str]) -> None:
     """Raise DataError if people's targets are not the same places: then no head can be shared.
 
-    people: as in `targets_of`. Means of regions of one name are alike in all; voxels and vertices are where
+    people: each once or more. Means of regions of one name are alike in all; voxels and vertices are where
     the space is common to all.
     """
-    first, *others = dict.fromkeys(people.tolist())
+    first, *others = dict.fromkeys(map(str, people))
     table = shards.target_table(first)
     for other in others:
         unlike = _difference(table, shards.target_table(other))
