@@ -29,6 +29,7 @@ PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
 Pooling = Literal["tr", "mean", "last", "lanczos"]
+HeadKind = Literal["linear", "conv_linear", "shared"]
 HiddenStates = tuple[int, ...] | Literal["weighted"] | None
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
@@ -207,6 +208,13 @@ class Configuration(Options):
     lora: Lora | None = None
     """Low-rank adapters that stage 2 trains, in place of whole matrices or beside other types; null for none.
     `lora: {}` takes the defaults."""
+    head: HeadKind = "linear"
+    """From what is read to the targets: linear, with weights of each subject's own; conv_linear, one
+    convolution over TRs for all targets and then such weights, both trained in stage 2; or shared,
+    linear, with the same weights for all subjects that are refined together, whose targets must be the same
+    places (voxels or vertices of a common space, or regions)."""
+    conv_kernel: Annotated[int, Field(ge=1, le=40)] = 3
+    """TRs that the convolution of head: conv_linear spans: the one itself and those before it."""
     stage1: Literal["ridge", "adam"] = "ridge"
     """How stage 1 fits the head: ridge solves the penalised least squares exactly; adam descends to the same
     minimum step by step, as the paper does, and is there to compare with (noise: white)."""
@@ -302,6 +310,21 @@ class Configuration(Options):
     def _adam_is_plain(self) -> Self:
         if self.stage1 == "adam" and self.noise == "ar":
             raise ValueError("stage1: adam knows no model of noise; set noise: white, or stage1: ridge")
+        return self
+
+    @model_validator(mode="after")
+    def _a_shared_head_is_solved(self) -> Self:
+        if self.stage1 == "adam" and self.head == "shared":
+            raise ValueError("stage1: adam fits each subject's own head; set head: linear, or stage1: ridge")
+        return self
+
+    @model_validator(mode="after")
+    def _a_convolution_needs_trs(self) -> Self:
+        if self.head == "conv_linear" and self.pooling in ("mean", "last"):
+            raise ValueError(
+                f"head: conv_linear goes over TRs, of which pooling: {self.pooling} leaves one; set "
+                "pooling: tr or lanczos, or head: linear"
+            )
         return self
 
     @model_validator(mode="after")

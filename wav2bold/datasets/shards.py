@@ -26,6 +26,8 @@ SCHEMA_VERSION = 1
 CARD_NAME = "dataset.json"
 MARKER_NAME = ".wav2bold"
 """In every folder that `prepare` ever began to fill, finished or not."""
+OWN_SPACES = {"native", "t1w", "t2w", "fsnative", "func", "orig", "boldref", "individual", "scanner"}
+"""Spaces in which the same voxel or vertex of two people is not the same place."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,11 @@ def open_shards(root: Place) -> Shards:
             "run `wav2bold prepare` again into another folder",
         )
     return Shards(root.resolve() if isinstance(root, Path) else root, DatasetCard.from_json(text))
+
+
+def in_common(space: str) -> bool:
+    """Whether the same voxel or vertex is the same place in all people. space: by its BIDS name."""
+    return space.partition("_")[0].lower() not in OWN_SPACES
 
 
 def mean_bold(repeats: list[Bold]) -> Bold:

@@ -23,11 +23,13 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
+from wav2bold.trainables.people import refuse_other_places, targets_of
 from wav2bold.trainables.pretraining import Pretraining, below_masks
 from wav2bold.trainables.reduced import Factors, reduced
 from wav2bold.trainables.resuming import Checkpoint, Place, identity_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report, brain_score, pearson
+from wav2bold.trainables.shared_head import for_everyone
 from wav2bold.trainables.stage1 import solve_stage1
 from wav2bold.trainables.stage2 import DivergedError, Stage2
 from wav2bold.trainables.team import ALONE, Team
@@ -82,10 +84,13 @@ def refine(
     A loss that stops being a number ends it with the epoch kept so far; the last report's note says so.
     With `objective: pretrain` stage 2 never sees BOLD (see `pretraining`): the last epoch is kept, and every
     report's score is that of a stage 1 solved anew on the encoder as it is then, in the noise of the first.
-    Raises UserError if not even one window fits into memory, or if the head can't have its rank.
+    Raises UserError if not even one window fits into memory, if the head can't have its rank, or if people
+    can't share it.
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
+    if configuration.head == "shared":
+        refuse_other_places(material.shards, material.train.subject)
     unfrozen = unfreeze(material.encoder, configuration, seed)
     train, validation = (
         hearing_of(material.encoder, material.shards, material.store, some, configuration, unfrozen.boundary)
@@ -100,7 +105,8 @@ def refine(
     def report(
         epoch: int, loss: float, head: Head, noise: NoiseModel, features: NDArray[np.float32], note: str = ""
     ) -> Report:
-        predicted = head.predict(validation_drift.removed(features))
+        own = head.predict(validation_drift.removed(features))
+        predicted = for_everyone(own, material.validation.y.shape[1])
         scores = pearson(material.validation.y, predicted)
         white = white_scores(noise, validation_clock, material.validation.y, predicted)
         seconds = time.monotonic() - started
@@ -223,9 +229,7 @@ def ceiling_weights(material: Material) -> NDArray[np.float32]:
 
     Raises DataError if no target has one; a target without one counts as the others do on average.
     """
-    people = tuple(dict.fromkeys(material.train.subject))
-    tables = [material.shards.targets(str(person)) for person in people]
-    ceiling = np.concatenate([np.asarray(table["ceiling"], np.float64) for table in tables])
+    ceiling = targets_of(material.shards, material.train.subject)["ceiling"].to_numpy().astype(np.float64)
     if not np.isfinite(ceiling).any():
         raise DataError(
             "weight_by_ceiling: no target has a noise ceiling",

@@ -16,6 +16,7 @@ from torch import Tensor
 from wav2bold.config import Configuration
 from wav2bold.errors import UserError
 from wav2bold.trainables.batches import BLOCK, Step, steps_of
+from wav2bold.trainables.convolution import first_kernel
 from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import AnyHearing
@@ -60,18 +61,17 @@ class Stage2:
     ) -> None:
         self._criterion = criterion
         device = hearing.encoder.device
-        self._head = TorchHead(head, device, factors)
+        self._head = TorchHead(head, device, factors, first_kernel(configuration, len(head.mean)))
         weights = hearing.first_weights
         self._logits_K = (
             None if weights is None else torch.zeros(len(weights), device=device, requires_grad=True)
         )
         logits = [] if self._logits_K is None else [self._logits_K]
-        beside = logits + ([] if factors is None else self._head.parameters[: len(factors)])
         self._drift = FollowedDrift(drift, hearing.frozen_pooled, device)
         self._measured = int(np.isfinite(criterion.y).sum())
         self._pooled = torch.compile(hearing.pooled) if configuration.compile else hearing.pooled
         self._begin(model, hearing, configuration, seed, team, white=criterion.noise.is_white)
-        self._move(self._head.parameters, logits, beside)
+        self._move(self._head.parameters, logits, [*logits, *self._head.beside])
 
     def _begin(
         self,
@@ -156,9 +156,9 @@ class Stage2:
     def state(self) -> dict[str, Tensor]:
         """All that steps have changed but the head: what `restore` needs to go on from here.
 
-        The trained parameters, the head's factors and the hidden states' weights, what the optimisers and the
-        drift remember, the steps done, the micro-batch. Rates and the order of windows depend on the number
-        of the step and of the epoch alone.
+        The trained parameters, what the head's weight is made of, the hidden states' weights, what the
+        optimisers and the drift remember, the steps done, the micro-batch. Rates and the order of windows
+        depend on the number of the step and of the epoch alone.
         """
         found = {f"{PARAMETERS}{name}": value for name, value in trained_parameters(self.model).items()}
         found |= {f"beside.{number}": value.detach().clone() for number, value in enumerate(self._beside)}
