@@ -25,6 +25,7 @@ from wav2bold.trainables.contrastive import ContrastHead, load_head, mask, negat
 from wav2bold.trainables.encoder import Encoder, load_encoder, save_encoder
 from wav2bold.trainables.optimisers import warmup_cosine
 from wav2bold.trainables.parameter_types import unfrozen_names
+from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.pretraining import refuse_short
 from wav2bold.trainables.refine import Material, refine
 from wav2bold.trainables.stage2 import Stage2
@@ -318,7 +319,7 @@ def test_what_is_frozen_stays_and_the_folder_loads_without_us(small: Encoder, tm
     some = material(small, tmp_path / "store")
     options = pretraining({"layer_norm": (2, 2)}, lora=Lora(rank=2, layers=(0, 1), targets=("attention",)))
     reports, refined = run(some, options)
-    save_refined(tmp_path / "out", refined, small, reports, {})
+    save_refined(tmp_path / "out", refined, small, targets_of(some.shards, some.train.subject), reports, {})
     loaded = Wav2Vec2Model.from_pretrained(tmp_path / "out")
     before, after = bits(small.model), bits(loaded)
     assert after == bits(refined.model)
