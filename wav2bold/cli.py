@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from wav2bold import steps
+from wav2bold.cli_cluster import cluster
 from wav2bold.config import Simulation
 from wav2bold.errors import RunsFailed, StudyError, UserError
 from wav2bold.options import explain, options_of
@@ -35,6 +36,7 @@ app = typer.Typer(
     `wav2bold demo` runs all of it on simulated data.""",
 )
 
+app.add_typer(cluster)
 DEFAULTS = Simulation()
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # our own bars tell; loading a small file needs none

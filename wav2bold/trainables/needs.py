@@ -1,6 +1,6 @@
 """What a refinement takes, before any is begun: bytes of memory and of the activation store."""
 
-# N windows, F frames, C convolution channels, D hidden features, P head features, V targets, T trained numbers
+# N windows, F frames, C convolution channels, D hidden features, P head features, V targets
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -49,12 +49,12 @@ class Heard:
 
 @dataclass(frozen=True)
 class Memory:
-    """Most bytes that one worker holds at a time, by what they hold. Mapped arrays of the store count nothing:
-    the system takes their pages back.
+    """Most bytes that one worker holds at a time, by what they hold.
 
+    Mapped arrays of the store count nothing: the system takes their pages back.
     process: libraries.  encoder: its copies, gradients and the optimiser's moments.  targets: BOLD, and what
-    stage 1 makes of it.  features: the head's.  head: its weights and their optimiser's moments.  frozen: what
-    the frozen part computes for the windows that go through it at once.  trained: the same of stage 2.
+    stage 1 makes of it.  features: the head's.  head: its weights and their optimiser's moments.  frozen:
+    what the frozen part computes for the windows that go through it at once.  trained: the same of stage 2.
     """
 
     process: int
@@ -68,7 +68,7 @@ class Memory:
     @property
     def total(self) -> int:
         """All of it: what the frozen part computes is gone when stage 2 begins."""
-        parts = asdict(self)
+        parts: dict[str, int] = asdict(self)
         return sum(parts.values()) - min(self.frozen, self.trained)
 
 
@@ -96,9 +96,10 @@ def stored_bytes(
     splits: Sequence[Heard],
     dtype: StoredType = "float32",
 ) -> int:
-    """Bytes of the arrays that one configuration asks the activation store for; training comes first of splits.
+    """Bytes of the arrays that one configuration asks the activation store for.
 
-    Files are larger by their headers, less than a kilobyte each. What two configurations share counts in both.
+    splits: training, then others.  Files are larger by their headers, less than a kilobyte each. What two
+    configurations share counts in both.
     """
     boundary = lowest_boundary(encoder, configuration)
     total = sum(_stored(shards, encoder, configuration, boundary, heard, dtype) for heard in splits)
@@ -145,9 +146,9 @@ def _below(
 def memory_of(
     shards: Shards, encoder: Encoder, configuration: Configuration, train: Heard, validation: Heard
 ) -> Memory:
-    """What one worker holds at most while it refines, on the processor; its GPU takes over encoder and trained.
+    """What one worker holds at most while it refines, if it has no GPU to take over encoder and trained.
 
-    The factors of what stage 1 makes of BOLD and features are counted in its code (docs/cluster.md).
+    How often BOLD and features are held is counted in the code of both stages (docs/cluster.md).
     """
     unfrozen = unfreeze(encoder, configuration)
     sizes = [each.numel() for each in unfrozen.model.parameters()]
@@ -170,7 +171,7 @@ def memory_of(
 def least_memory(
     shards: Shards, encoder: Encoder, configuration: Configuration, train: Heard, validation: Heard
 ) -> Memory:
-    """The same with one window at a time in stage 2, to which it goes down by itself where memory runs out."""
+    """The same with one window at a time in stage 2, to which that goes down by itself."""
     alone = configuration.model_copy(update={"micro_batch": 1})
     return memory_of(shards, encoder, alone, train, validation)
 

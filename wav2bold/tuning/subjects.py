@@ -15,7 +15,8 @@ from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, run_trials
-from wav2bold.tuning.sweep import chosen_subjects, refuse_impossible
+from wav2bold.tuning.plan import refuse_on_this_cluster
+from wav2bold.tuning.sweep import chosen_subjects
 from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.workshop import longest_history
 
@@ -83,8 +84,9 @@ def refine(
     if not tasks:
         return RefinedSubjects(folders, done, kept)
     tracker = Tracker(study)
-    with connected(address, cpus) as have:
-        refuse_impossible(study, have.cpus, have.gpus)
+    largest = max(done, key=lambda subject: shards.card.subjects[subject].targets)
+    with connected(address, cpus):
+        refuse_on_this_cluster(study, shards, encoder, (largest,), configuration)
         parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
         memory = Memory(tracker, "subject", parent, len(tasks), progress)
         try:

@@ -19,6 +19,7 @@ from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
+from wav2bold.tuning.plan import refuse_on_this_cluster
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import BatchedASHA
 from wav2bold.tuning.tracking import Tracker
@@ -58,8 +59,8 @@ def sweep(
         refuse_other_places(shards, subjects)
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
-    with connected(address, cpus) as have:
-        refuse_impossible(study, have.cpus, have.gpus)
+    with connected(address, cpus):
+        refuse_on_this_cluster(study, shards, encoder, subjects)
         tracker = Tracker(study)
         parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
         memory = Memory(tracker, "trial", parent, study.search.trials, progress)
@@ -130,23 +131,3 @@ def _sampler(study: Study) -> optuna.samplers.TPESampler:
             group=True,
             n_startup_trials=max(4, study.search.trials // 3),
         )
-
-
-def refuse_impossible(study: Study, cpus: float, gpus: float) -> None:
-    """Raise StudyError if not even one trial fits the cluster: Ray would wait forever."""
-    options = study.search
-    for key, needed, there in (
-        ("cpus_per_trial", options.cpus_per_trial, cpus),
-        ("gpus_per_trial", options.gpus_per_trial, gpus),
-    ):
-        if needed > there:
-            raise StudyError(
-                f"search.{key}: {needed:g} is more than the cluster's {there:g}",
-                f"the nearest valid value is {there:g}",
-            )
-        if needed * options.workers > there:
-            raise StudyError(
-                f"search.workers: {options.workers} with {key}: {needed:g} each are more than the cluster's "
-                f"{there:g}",
-                f"the nearest valid value is {int(there / needed)}",
-            )
