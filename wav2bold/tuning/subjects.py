@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from wav2bold.cluster.connect import connected
+from wav2bold.cluster.storage import check_storage
 from wav2bold.config import Configuration, Study
-from wav2bold.datasets.shards import open_shards
+from wav2bold.datasets.shards import CARD_NAME, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import DataError, RunsFailed
 from wav2bold.progress import Progress, silent
@@ -87,6 +88,7 @@ def refine(
     largest = max(done, key=lambda subject: shards.card.subjects[subject].targets)
     with connected(address, cpus):
         refuse_on_this_cluster(study, shards, encoder, (largest,), configuration)
+        check_storage([study.results, out], [study.shards / CARD_NAME])
         parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
         memory = Memory(tracker, "subject", parent, len(tasks), progress)
         try:

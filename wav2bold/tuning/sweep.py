@@ -8,8 +8,9 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from wav2bold.cluster.connect import connected
+from wav2bold.cluster.storage import check_storage
 from wav2bold.config import Study
-from wav2bold.datasets.shards import DatasetCard, open_shards
+from wav2bold.datasets.shards import CARD_NAME, DatasetCard, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
@@ -61,6 +62,7 @@ def sweep(
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
     with connected(address, cpus):
         refuse_on_this_cluster(study, shards, encoder, subjects)
+        check_storage([study.results], [study.shards / CARD_NAME])
         tracker = Tracker(study)
         parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
         memory = Memory(tracker, "trial", parent, study.search.trials, progress)
