@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from wav2bold import steps
-from wav2bold.cli_cluster import cluster
+from wav2bold.cli_cluster import Submit, cluster, hand_over
 from wav2bold.config import Simulation
 from wav2bold.errors import RunsFailed, StudyError, UserError
 from wav2bold.options import explain, options_of
@@ -258,12 +258,15 @@ def inspect(
 
 
 @app.command()
-def sweep(study: StudyFile, address: Address = None, cpus: Cpus = None) -> None:
+def sweep(study: StudyFile, address: Address = None, cpus: Cpus = None, submit: Submit = False) -> None:
     """Search for the best configuration; every trial is remembered in MLflow.
 
     The first trial is the paper's configuration. The goal is the mean brain score on the validation
     stories; the test stories are not touched.
     """
+    if submit:
+        hand_over("sweep", study, address, {})
+        return
     with watching("sweep") as progress:
         swept = steps.sweep(study, address, cpus, progress)
     winner = swept.best
@@ -303,6 +306,7 @@ def refine(
     ] = None,
     address: Address = None,
     cpus: Cpus = None,
+    submit: Submit = False,
 ) -> None:
     """Refine the encoder for each subject by itself, in parallel.
 
@@ -310,6 +314,10 @@ def refine(
     from the same data with the same configuration is kept; one whose refinement was interrupted goes on from
     its last epoch.
     """
+    if submit:
+        where = {} if out_folder is None else {"--out": str(out_folder.resolve())}
+        hand_over("refine", study, address, {"--subjects": subjects, **where}, config)
+        return
     who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:
         done = steps.refine(study, config, who, out_folder, address, cpus, progress)

@@ -9,17 +9,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import ray
 from ray._private import ray_constants
+from ray._private.services import get_node_ip_address
 from ray.exceptions import AuthenticationError, RaySystemError
 
+from wav2bold.cluster.token import refused, show_token
 from wav2bold.errors import ClusterError
 
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PORT_ANSWERS_S = 2.0
 RAY_ANSWERS_S = 7.0
 ASK = """
@@ -28,7 +31,6 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient
 GcsClient(address=canonicalize_bootstrap_address(sys.argv[1])).internal_kv_exists(b"wav2bold")
 """
-HOW_TO_BE_LET_IN = "set RAY_AUTH_MODE=token and put the cluster's token into ~/.ray/auth_token"
 QUIET = {
     # Tune's and Train's tables give way to our own report; both are read when those are imported.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -171,12 +173,32 @@ def _attach(address: str) -> None:
             f"{address} is not where Ray itself answers",
             "give host:6379 on a machine of the cluster; from outside, use `ray job submit`",
         )
-    if address != "auto":
-        _probe(address)
+    if address == "auto":
+        show_token()
+        _join(address)
+        return
+    with _loopback() if reach(address) else nullcontext():
+        _join(address)
+
+
+def reach(address: str) -> bool:
+    """Whether the cluster at an address, which answers and lets us in, is for this machine alone.
+
+    Raises ClusterError, within seconds, if there is none or it refuses us.
+    """
+    show_token()
+    host, port = _host_and_port(address)
+    alone = _only_here(host, port)
+    with _loopback() if alone else nullcontext():
+        _probe(address, host, port)
+    return alone
+
+
+def _join(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except AuthenticationError as error:
-        raise ClusterError(f"{address} asks for a token", HOW_TO_BE_LET_IN) from error
+        raise refused(address) from error
     except (ConnectionError, RuntimeError, RaySystemError, ValueError, TimeoutError) as error:
         raise ClusterError(
             f"Ray can't join {address} ({_one_line(error)})",
@@ -184,18 +206,36 @@ def _attach(address: str) -> None:
         ) from error
 
 
-def _probe(address: str) -> None:
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ClusterError(f"{address} is no address of a Ray cluster", "write host:6379")
+    return host.strip("[]"), int(port)
+
+
+def _only_here(host: str, port: int) -> bool:
+    """Whether an address is a loopback one at which nothing answers from outside, as `cluster start` has it.
+
+    Ray itself would ask at the machine's own address in its place.
+    """
+    if host not in LOOPBACK:
+        return False
+    try:
+        socket.create_connection((get_node_ip_address(), port), timeout=PORT_ANSWERS_S).close()
+    except OSError:
+        return True
+    return False
+
+
+def _probe(address: str, host: str, port: int) -> None:
     """Raise ClusterError unless Ray answers there; `ray.init` itself would wait for minutes.
 
     A port that is open is not enough: a proxy or another program may hold it. The question is put
     in another process because Ray's client can't be told to give up, and writes while it waits.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ClusterError(f"{address} is no address of a Ray cluster", "write host:6379")
     cure = "start it with `ray up ray_config.yaml`, or leave --address and RAY_ADDRESS out to run here"
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PORT_ANSWERS_S).close()
+        socket.create_connection((host, port), timeout=PORT_ANSWERS_S).close()
     except OSError as error:
         raise ClusterError(
             f"no Ray cluster answers at {address} ({error.strerror or error})", cure
@@ -207,7 +247,7 @@ def _probe(address: str) -> None:
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace")
         if "Authentication" in said:
-            raise ClusterError(f"{address} asks for a token", HOW_TO_BE_LET_IN) from error
+            raise refused(address) from error
         last = said.strip().splitlines()[-1:] or ["no reason given"]
         raise ClusterError(f"no Ray cluster answers at {address} ({last[0]})", cure) from error
     except subprocess.TimeoutExpired as error:

@@ -69,6 +69,12 @@ def connected_shape() -> Shape:
     return Shape("the running cluster", (*alive, *_growth(alive)))
 
 
+def free_now() -> tuple[float, float]:
+    """Cores and GPUs of the cluster that nobody holds."""
+    free = ray.available_resources()
+    return float(free.get("CPU", 0)), float(free.get("GPU", 0))
+
+
 def _alive(node: Mapping[str, Any]) -> Machines:
     has = node["Resources"]
     # What Ray calls memory is what it leaves to tasks; the object store is the rest, and empty in our work
