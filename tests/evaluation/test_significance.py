@@ -65,8 +65,8 @@ def test_an_improvements_p_is_that_of_all_signs_of_blocks() -> None:
     before, after = (signal + ar(random, 120, 3, 0.7) for _ in range(2))
     p = improvement_p(y, before, after, one_story(120), TR_S, permutations=20_000)
     z = stats.zscore
-    shares = (z(y) * (z(after) - z(before))).reshape(6, 20, 3).sum(1)
-    signs = np.array(np.meshgrid(*[[-1, 1]] * 6)).reshape(6, -1)
+    shares = (z(y) * (z(after) - z(before))).reshape(12, 10, 3).sum(1)
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 12)).reshape(12, -1)
     for v in range(3):
         truth = np.mean(shares[:, v] @ signs >= shares[:, v].sum() - 1e-9)
         assert p[v] == pytest.approx(truth, abs=4 * np.sqrt(0.25 / 20_000))

@@ -12,6 +12,9 @@ from wav2bold.trainables.scores import pearson
 BLOCK_S = 30.0
 """Length of a block. With 15 s, p was below 0.05 in 8% of simulations where both BOLD and prediction remember
 for 10 s (AR 0.8 and 0.9 at 1.5 s) and in 5 to 6% where BOLD forgets sooner; with 30 s in 6% and 5%."""
+PAIRED_BLOCK_S = 15.0
+"""Of blocks in which two predictions are exchanged: what BOLD has beside both of them remembers less. Where
+there was nothing, p was below 0.05 in 4 to 7% of the same simulations."""
 LEAST_BLOCKS = 6
 """Six blocks have 720 orders."""
 PERMUTATIONS = 1000
@@ -80,7 +83,7 @@ def improvement_p(
     As `prediction_p`, but paired: in each block, which prediction is which is exchanged at random. Exchanging
     them turns the sign of the block's share in the difference of r, so shares are all that is needed.
     """
-    rows = whole_blocks(story, block_volumes(story, tr_s, BLOCK_S, LEAST_BLOCKS))
+    rows = whole_blocks(story, block_volumes(story, tr_s, PAIRED_BLOCK_S, LEAST_BLOCKS))
     p = np.full(y.shape[1], np.nan)
     if len(rows) < 2:
         return p

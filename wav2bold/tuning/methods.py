@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from wav2bold.config import Configuration, HiddenStates, LossKind, Pooling
+from wav2bold.evaluation import intervals, significance
 from wav2bold.pages.words import count, listed
-from wav2bold.trainables.evaluate import BLOCK_S
 from wav2bold.trainables.noise import ORDER
 from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.findings import Findings
@@ -71,7 +71,10 @@ def methods(findings: Findings) -> dict[str, Any]:
         "history": f"{history.low} to {history.high} TRs",
         "papers": _is_papers(study.configuration),
         "blocks": listed([str(number) for number in blocks]),
-        "block": f"{BLOCK_S:g} s",
+        "block": f"{significance.PAIRED_BLOCK_S:g} s",
+        "drawn": f"{intervals.BLOCK_S:g} s",
+        "exchanged": f"{significance.BLOCK_S:g} s",
+        "permutations": f"{significance.PERMUTATIONS:,}",
         "averaged": _averaged(findings),
         "from_others": _from_others(findings),
         "software": listed([f"{name} {_version(name)}" for name in _software(study.configuration)]),
