@@ -157,10 +157,10 @@ def _gain_cells(one: Evaluation) -> list[str]:
     gains = [
         text
         for gain, name in ((one.gain_ridge, "gain_ridge"), (one.gain_head, "gain_head"))
-        for text in (signed(gain.gain), words.interval(one.intervals[name]), words.p_value(gain))
+        for text in (signed(gain.gain), words.interval(one.intervals[name], ", "), words.p_value(gain))
     ]
     improved = f"{one.improved.sum():,}"
-    return [score(one.scores["frozen"]), *gains, improved, str(one.gain_ridge.blocks), str(one.volumes)]
+    return [score(one.scores["frozen"]), *gains, improved, str(one.volumes)]
 
 
 def _predicted(some: list[Evaluation]) -> list[str]:

@@ -40,11 +40,11 @@ def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def interval(found: Interval) -> str:
+def interval(found: Interval, between: str = " to ") -> str:
     """Both ends of a difference's interval; an en dash where there is none."""
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return "\N{EN DASH}"
-    return f"{signed(found.low)} to {signed(found.high)}"
+    return f"{signed(found.low)}{between}{signed(found.high)}"
 
 
 def percent(part: float, whole: float) -> str:
