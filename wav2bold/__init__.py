@@ -1,7 +1,7 @@
 """Refine speech models on fMRI of people who hear speech."""
 
 from wav2bold.config import Cleaning, Configuration, Search, Simulation, Split, Study, Targets
-from wav2bold.steps import best, inspect, manifest, prepare, refine, report, simulate, sweep
+from wav2bold.steps import best, inspect, manifest, prepare, refine, report, score, simulate, sweep
 
 __all__ = [
     "Cleaning",
@@ -17,6 +17,7 @@ __all__ = [
     "prepare",
     "refine",
     "report",
+    "score",
     "simulate",
     "sweep",
 ]

@@ -32,6 +32,8 @@ app = typer.Typer(
     [bold]refine[/bold] STUDY --config best.yaml  refines the encoder for every subject
     [bold]report[/bold] STUDY --out report.html  tests the refined encoders on the held-out stories
 
+    [bold]score[/bold] STUDY  scores any encoder on any shards, by layer, and the controls
+
     `wav2bold demo` runs all of it on simulated data.""",
 )
 
@@ -327,6 +329,66 @@ def report(
     with watching("report") as progress:
         steps.report(study, out_file, address, cpus, progress)
     out.print(f"written: {out_file}", markup=False)
+
+
+@app.command()
+def score(
+    study: StudyFile,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder, refined or not, or hub name; can be given again. Default: the study's."),
+    ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Other shards to score on, with the split of the study file beside them."),
+    ] = None,
+    subjects: Annotated[str, typer.Option(help="Subjects, separated by commas, or: all.")] = "all",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Control: the same architecture, untrained.")
+    ] = False,
+    shift_bold: Annotated[
+        bool,
+        typer.Option("--shift-bold", help="Control: BOLD moved by half of each story; nothing may be left."),
+    ] = False,
+    bold_of: Annotated[
+        str | None, typer.Option(help="Control: compare predictions with this subject's BOLD.")
+    ] = None,
+    by_layer: Annotated[
+        bool, typer.Option("--by-layer", help="Score every hidden state by itself, with plain ridge.")
+    ] = False,
+    by_region: Annotated[
+        bool, typer.Option("--by-region", help="Score each region of targets, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score encoders on the test stories, each with a ridge fitted on the training stories.
+
+    Any encoder, any shards: the pretrained one, one refined on another subject, one of another study. Brain
+    score (mean r over targets) with its interval, its share of the noise ceiling, explained variance, and how
+    many targets are predicted by more than chance.
+    """
+    if by_layer and by_region:
+        raise StudyError("score: by layer and by region at once", "give one of --by-layer and --by-region")
+    with watching("score") as progress:
+        scores = steps.score(
+            study,
+            encoder or (),
+            shards,
+            None if subjects == "all" else _listed(subjects),
+            random_weights=random_weights,
+            shift_bold=shift_bold,
+            bold_of=bold_of,
+            by_layer=by_layer,
+            by_region=by_region,
+            progress=progress,
+        )
+    from wav2bold.evaluation.listing import as_json as json_of
+    from wav2bold.evaluation.listing import heading, listing
+
+    if as_json:
+        typer.echo(json_of(scores))
+    else:
+        out.print(listing(scores, heading(random_weights, shift_bold, bold_of)))
 
 
 @app.command()

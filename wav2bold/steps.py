@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
+    from wav2bold.evaluation.scoring import Scored
     from wav2bold.tuning.findings import Findings
     from wav2bold.tuning.subjects import RefinedSubjects
     from wav2bold.tuning.sweep import Swept
@@ -209,6 +210,43 @@ def report(
     from wav2bold.tuning import report as step
 
     return step.report(study, Path(out), address, cpus, progress)
+
+
+def score(
+    study: AnyStudy,
+    encoders: Sequence[AnyPath] = (),
+    shards: AnyPlace | None = None,
+    subjects: Sequence[str] | None = None,
+    *,
+    random_weights: bool = False,
+    shift_bold: bool = False,
+    bold_of: str | None = None,
+    by_layer: bool = False,
+    by_region: bool = False,
+    progress: Progress = silent,
+) -> "list[Scored]":
+    """Brain scores of encoders on the test stories, each with a ridge fitted on the training stories.
+
+    encoders: folders, refined or not, or hub names; none: the study's own.  shards: others than the study's;
+    their split is that of the study file beside them.  subjects: None for all.
+    Controls: random_weights in place of the encoders' own; shift_bold moves BOLD by half of each story;
+    bold_of compares predictions with another subject's BOLD.
+    by_layer: every hidden state by itself.  by_region: each region of targets, too.
+    """
+    study = _study(study)
+    check_folder(study.results, RESULTS_CURE)
+    from wav2bold.tuning import score as step
+
+    return step.score(
+        study,
+        tuple(map(str, encoders)),
+        None if shards is None else place(shards),
+        subjects,
+        step.Control(random_weights, shift_bold, bold_of),
+        by_layer=by_layer,
+        by_region=by_region,
+        progress=progress,
+    )
 
 
 def _study(study: AnyStudy) -> Study:
