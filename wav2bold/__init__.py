@@ -1,7 +1,18 @@
 """Refine speech models on fMRI of people who hear speech."""
 
 from wav2bold.config import Cleaning, Configuration, Search, Simulation, Split, Study, Targets
-from wav2bold.steps import best, inspect, manifest, prepare, refine, report, score, simulate, sweep
+from wav2bold.steps import (
+    best,
+    inspect,
+    manifest,
+    prepare,
+    refine,
+    report,
+    score,
+    score_beyond,
+    simulate,
+    sweep,
+)
 
 __all__ = [
     "Cleaning",
@@ -18,6 +29,7 @@ __all__ = [
     "refine",
     "report",
     "score",
+    "score_beyond",
     "simulate",
     "sweep",
 ]

@@ -359,6 +359,10 @@ def score(
     by_region: Annotated[
         bool, typer.Option("--by-region", help="Score each region of targets, too.")
     ] = False,
+    low_level: Annotated[
+        bool,
+        typer.Option("--low-level", help="What the encoder explains beyond log-mel energies and envelope."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Score encoders on the test stories, each with a ridge fitted on the training stories.
@@ -367,28 +371,24 @@ def score(
     score (mean r over targets) with its interval, its share of the noise ceiling, explained variance, and how
     many targets are predicted by more than chance.
     """
-    if by_layer and by_region:
-        raise StudyError("score: by layer and by region at once", "give one of --by-layer and --by-region")
-    with watching("score") as progress:
-        scores = steps.score(
-            study,
-            encoder or (),
-            shards,
-            None if subjects == "all" else _listed(subjects),
-            random_weights=random_weights,
-            shift_bold=shift_bold,
-            bold_of=bold_of,
-            by_layer=by_layer,
-            by_region=by_region,
-            progress=progress,
+    if by_layer + by_region + low_level > 1:
+        raise StudyError(
+            "score: several tables at once", "give one of --by-layer, --by-region and --low-level"
         )
-    from wav2bold.evaluation.listing import as_json as json_of
-    from wav2bold.evaluation.listing import heading, listing
+    who = None if subjects == "all" else _listed(subjects)
+    controls: Any = {"random_weights": random_weights, "shift_bold": shift_bold, "bold_of": bold_of}
+    cuts: Any = {"by_layer": by_layer, "by_region": by_region}
+    step: Any = steps.score_beyond if low_level else steps.score
+    with watching("score") as progress:
+        more = controls if low_level else controls | cuts
+        scores = step(study, encoder or (), shards, who, **more, progress=progress)
+    from wav2bold.evaluation import listing as lists
 
     if as_json:
-        typer.echo(json_of(scores))
+        typer.echo(lists.as_json(scores))
     else:
-        out.print(listing(scores, heading(random_weights, shift_bold, bold_of)))
+        table: Any = lists.beyond_listing if low_level else lists.listing
+        out.print(table(scores, lists.heading(**controls)))
 
 
 @app.command()

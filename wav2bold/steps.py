@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
+    from wav2bold.evaluation.beyond import Beyond
     from wav2bold.evaluation.scoring import Scored
     from wav2bold.tuning.findings import Findings
     from wav2bold.tuning.subjects import RefinedSubjects
@@ -246,6 +247,32 @@ def score(
         by_layer=by_layer,
         by_region=by_region,
         progress=progress,
+    )
+
+
+def score_beyond(
+    study: AnyStudy,
+    encoders: Sequence[AnyPath] = (),
+    shards: AnyPlace | None = None,
+    subjects: Sequence[str] | None = None,
+    *,
+    random_weights: bool = False,
+    shift_bold: bool = False,
+    bold_of: str | None = None,
+    progress: Progress = silent,
+) -> "list[Beyond]":
+    """What encoders explain of the test stories beyond log-mel energies and the envelope; see `score`."""
+    study = _study(study)
+    check_folder(study.results, RESULTS_CURE)
+    from wav2bold.tuning import score as step
+
+    return step.score_beyond(
+        study,
+        tuple(map(str, encoders)),
+        None if shards is None else place(shards),
+        subjects,
+        step.Control(random_weights, shift_bold, bold_of),
+        progress,
     )
 
 

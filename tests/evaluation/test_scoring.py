@@ -182,4 +182,4 @@ def test_the_command_prints_the_same_as_a_table_and_as_json(made: World, plain: 
 def test_layers_and_regions_are_refused_together(made: World) -> None:
     done = CliRunner().invoke(app, ["score", str(made.study), "--by-layer", "--by-region"])
     assert isinstance(done.exception, StudyError)
-    assert "give one of" in str(done.exception)
+    assert "give one of --by-layer, --by-region" in str(done.exception)

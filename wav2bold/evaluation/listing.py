@@ -9,9 +9,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from wav2bold.evaluation.beyond import Beyond
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.evaluation.scoring import Scored
-from wav2bold.pages.words import MINUS, score
+from wav2bold.pages.words import MINUS, score, signed
 
 
 def listing(scores: Sequence[Scored], title: str) -> Table:
@@ -36,6 +37,36 @@ def listing(scores: Sequence[Scored], title: str) -> Table:
             share(one.of_ceiling),
             score(one.r2),
             f"{one.predicted:,} of {one.targets:,}",
+        )
+    return table
+
+
+def beyond_listing(rows: Sequence[Beyond], title: str) -> Table:
+    """A row per encoder and subject: the encoder beside low-level features of the sound."""
+    several = len({one.encoder for one in rows}) > 1
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        caption="low level: log-mel energies and envelope; both: banded ridge. gain: both less low level.\n"
+        "unique: R2 of both less that of low level. improved: targets better predicted by both.",
+        caption_justify="left",
+    )
+    for name in ["encoder"] * several + ["subject"]:
+        table.add_column(name)
+    for name in ("low level", "encoder", "both", "gain", "95% interval", "unique", "improved"):
+        table.add_column(name, justify="right")
+    for one in rows:
+        table.add_row(
+            *[one.encoder] * several,
+            one.subject,
+            score(one.low_level.value),
+            score(one.alone.value),
+            score(one.both.value),
+            signed(one.gain.value),
+            between(one.gain),
+            score(one.unique_r2),
+            f"{one.improved:,} of {one.targets:,}",
         )
     return table
 

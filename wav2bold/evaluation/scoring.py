@@ -63,10 +63,7 @@ def score_encoder(
     With `noise: white`, those who heard the same share one decomposition; with `noise: ar`, each has its own,
     in the noise that the encoder leaves over.
     """
-    train, test = audience.rows
-    top = Boundary("layer", states_read(encoder, configuration.layers)[-1])
-    heard = [hearing_of(encoder, audience.shards, store, some, configuration, top) for some in (train, test)]
-    features = without_drift(audience, heard[0].frozen_pooled, heard[1].frozen_pooled)
+    features = features_of(encoder, audience, store, configuration)
     ridge = _ridge_in_noise if configuration.noise == "ar" else plain_ridge
     predicting = ridge(*features, audience, configuration.history)
     yield from _scored(encoder, audience, predicting, None, regions)
@@ -99,6 +96,18 @@ def score_layers(
         features = without_drift(audience, heard[0].frozen_state(number), heard[1].frozen_state(number))
         predicting = plain_ridge(*features, audience, configuration.history)
         yield from _scored(encoder, audience, predicting, number, False)
+
+
+def features_of(
+    encoder: Encoder, audience: Audience, store: ActivationStore, configuration: Configuration
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(N, P) features without drift of everyone's training and test rows, as the configuration reads them."""
+    top = Boundary("layer", states_read(encoder, configuration.layers)[-1])
+    train, test = (
+        hearing_of(encoder, audience.shards, store, rows, configuration, top).frozen_pooled
+        for rows in audience.rows
+    )
+    return without_drift(audience, train, test)
 
 
 def plain_ridge(

@@ -12,10 +12,12 @@ from wav2bold.datasets.splits import Stories, default_split, split_stories
 from wav2bold.datasets.starter import study_path
 from wav2bold.errors import DataError
 from wav2bold.evaluation.audience import Audience
+from wav2bold.evaluation.beyond import Beyond, beyond_low_level
 from wav2bold.evaluation.scoring import Scored, score_encoder, score_layers
 from wav2bold.evaluation.untrained import untrained
 from wav2bold.places import Place
 from wav2bold.progress import Progress, silent
+from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
@@ -51,18 +53,9 @@ def score(
     subjects: None for all who heard stories that train and stories that test.
     Raises DataError for a subject that the shards lack, or if other shards have no split.
     """
-    study, opened, stories = _place_of(study, shards)
     control = control or Control()
-    audience = Audience(
-        opened,
-        stories,
-        _people(opened, stories, subjects, control.bold_of),
-        longest_history(study),
-        control.shift_bold,
-        control.bold_of,
-    )
-    torch.set_flush_denormal(True)
-    store, found = activation_store(study), list[Scored]()
+    study, audience, store = _begin(study, shards, subjects, control)
+    found = list[Scored]()
     for encoder, configuration in _encoders(study, encoders, control):
         way: Callable[..., Iterator[Scored]] = score_layers if by_layer else score_encoder
         more = {} if by_layer else {"regions": by_region}
@@ -74,6 +67,40 @@ def score(
             done.add((one.subject, one.layer))
             progress(f"scoring {one.subject}", len(done), total)
     return found
+
+
+def score_beyond(
+    study: Study,
+    encoders: Sequence[str] = (),
+    shards: Place | None = None,
+    subjects: Sequence[str] | None = None,
+    control: Control | None = None,
+    progress: Progress = silent,
+) -> list[Beyond]:
+    """What every encoder explains beyond low-level features of the sound; otherwise as `score`."""
+    control = control or Control()
+    study, audience, store = _begin(study, shards, subjects, control)
+    found = list[Beyond]()
+    for encoder, configuration in _encoders(study, encoders, control):
+        progress(f"hearing with {encoder.name}", 0, len(audience.subjects))
+        for number, one in enumerate(
+            beyond_low_level(encoder, audience, store, configuration, study.seed), start=1
+        ):
+            found.append(one)
+            progress(f"scoring {one.subject}", number, len(audience.subjects))
+    return found
+
+
+def _begin(
+    study: Study, shards: Place | None, subjects: Sequence[str] | None, control: Control
+) -> tuple[Study, Audience, ActivationStore]:
+    """The study on the shards that are meant, who is scored, and where activations are kept."""
+    study, opened, stories = _place_of(study, shards)
+    people = _people(opened, stories, subjects, control.bold_of)
+    torch.set_flush_denormal(True)
+    history = longest_history(study)
+    audience = Audience(opened, stories, people, history, control.shift_bold, control.bold_of)
+    return study, audience, activation_store(study)
 
 
 def _place_of(study: Study, shards: Place | None) -> tuple[Study, Shards, Stories]:
