@@ -5,9 +5,9 @@ import pytest
 from noises import ar, heard
 from scipy import stats
 
-from wav2bold.evaluation import intervals
 from wav2bold.evaluation.blocks import resampled_counts
 from wav2bold.evaluation.intervals import resampled_scores
+from wav2bold.trainables import scores
 
 TR_S = 1.5
 
@@ -83,7 +83,7 @@ def test_a_seed_gives_the_same_interval_and_memory_does_not_change_it(
     again = resampled_scores(y, [signal], one_story(150), TR_S, seed=1)
     assert first.interval(0) == again.interval(0)
     assert first.interval(0) != resampled_scores(y, [signal], one_story(150), TR_S, seed=2).interval(0)
-    monkeypatch.setattr(intervals, "MAX_BYTES", 1)
+    monkeypatch.setattr(scores, "MAX_BYTES", 1)
     np.testing.assert_allclose(
         resampled_scores(y, [signal], one_story(150), TR_S, seed=1).draws, first.draws, atol=1e-6
     )

@@ -10,6 +10,7 @@ from sklearn.feature_selection import SelectFdr
 
 from wav2bold.evaluation import significance
 from wav2bold.evaluation.significance import improvement_p, prediction_p, significant
+from wav2bold.trainables import scores
 
 TR_S = 1.5
 
@@ -121,7 +122,7 @@ def test_a_seed_gives_the_same_p_and_memory_does_not_change_it(monkeypatch: pyte
         )
     )
     assert (first != prediction_p(y, predicted, one_story(300), TR_S, seed=2)).any()
-    monkeypatch.setattr(significance, "MAX_BYTES", 1)
+    monkeypatch.setattr(scores, "MAX_BYTES", 1)
     np.testing.assert_array_equal(prediction_p(y, predicted, one_story(300), TR_S, seed=1), first)
     again = improvement_p(
         y, predicted, predicted + ar(np.random.default_rng(9), 300, 30), one_story(300), TR_S, seed=1

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from wav2bold.evaluation.blocks import block_volumes, resampled_counts
-from wav2bold.trainables.scores import pearson
+from wav2bold.trainables.scores import batches, pearson
 
 BLOCK_S = 60.0
 """Length of a block. With 15 s, intervals of simulated scores held the truth in 87 to 94% in place of 95%,
 since what is predicted remembers longer than noise does."""
 LEAST_BLOCKS = 5
 DRAWS = 1000
-MAX_BYTES = 256 << 20
 LEVEL = 0.95
 
 
@@ -72,7 +71,7 @@ def resampled_scores(
     story: (T,) of each row, in time within each.  regions: (G, V) which targets each has; None: one of all.
     A target without a correlation under any of the predictions is left out of all. Sums of y, of a
     prediction, of their squares and products, with each row taken as often as a draw has it, are all that r
-    of a draw needs: they are matrix products, made for as many targets at a time as MAX_BYTES holds.
+    of a draw needs: they are matrix products, made for a batch of targets at a time.
     """
     volumes, targets = y.shape
     members = np.ones((1, targets), bool) if regions is None else regions
@@ -86,9 +85,8 @@ def resampled_scores(
     scores = np.where(known, r, 0.0) @ shares.T
     drawn = np.zeros((draws, len(predictions), len(members)))
     columns = np.flatnonzero(known)
-    batch = max(MAX_BYTES // (4 * (6 * draws + 4 * volumes)), 1)
-    for first in range(0, len(columns), batch):
-        some = columns[first : first + batch]
+    for batch in batches(len(columns), 4 * (6 + len(predictions)) * draws + 40 * volumes):
+        some = columns[batch]
         drawn += np.einsum(
             "mrv,gv->rmg",
             _drawn_r(counts, y[:, some], [predicted[:, some] for predicted in predictions]),

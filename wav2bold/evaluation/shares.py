@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2bold.trainables.scores import batches
+
 LEAST_CEILING = 0.1
 """Lowest ceiling that anything is divided by: below it, noise of 0.05 in r is half of what can be reached."""
 
@@ -12,11 +14,15 @@ def explained_variance(y: NDArray[np.floating], predicted: NDArray[np.floating])
 
     NaN where y is constant.
     """
-    error = np.square(y - predicted, dtype=np.float64).sum(0)
-    total = np.square(y - y.mean(0, dtype=np.float64)).sum(0)
-    constant = total <= 1e-12 * np.square(y, dtype=np.float64).sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.where(constant, np.nan, 1 - error / total))
+    volumes, targets = y.shape
+    r2 = np.full(targets, np.nan)
+    for some in batches(targets, 32 * volumes):
+        measured = np.asarray(y[:, some], np.float64)
+        error = np.square(measured - predicted[:, some]).sum(0)
+        total = np.square(measured - measured.mean(0)).sum(0)
+        constant = total <= 1e-12 * np.square(measured).sum(0)
+        np.divide(error, total, out=r2[some], where=~constant)
+    return 1 - r2
 
 
 def of_ceiling(r: NDArray[np.float64], ceiling: NDArray[np.float64]) -> NDArray[np.float64]:

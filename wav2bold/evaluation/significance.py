@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import sparse, stats
 
 from wav2bold.evaluation.blocks import block_volumes, whole_blocks
-from wav2bold.trainables.scores import pearson
+from wav2bold.trainables.scores import batches, pearson
 
 BLOCK_S = 30.0
 """Length of a block. With 15 s, p was below 0.05 in 8% of simulations where both BOLD and prediction remember
@@ -21,8 +21,6 @@ PERMUTATIONS = 1000
 """p is 0.001 at least: in 80,000 targets, those found then are at least 2% of all."""
 LEVEL = 0.05
 """Share of false discoveries that is accepted."""
-MAX_BYTES = 64 << 20
-"""Of the products of blocks: beyond what a processor's cache holds, larger batches are no faster."""
 
 
 def prediction_p(
@@ -56,16 +54,14 @@ def prediction_p(
         ),
         shape=(len(orders), blocks**2),
     )
-    measured, guess = y[rows.ravel()], predicted[rows.ravel()]
-    columns = np.flatnonzero(np.isfinite(pearson(measured, guess)))
-    batch = max(MAX_BYTES // (4 * (blocks**2 + permutations)), 1)
-    for first in range(0, len(columns), batch):
-        some = columns[first : first + batch]
-        one, other = (_in_blocks(_unit(values[:, some]), blocks) for values in (measured, guess))
-        products = (one @ other.swapaxes(1, 2)).reshape(len(some), -1).T
+    for some in batches(y.shape[1], 4 * (blocks**2 + permutations) + 80 * rows.size):
+        measured, guess = (values[rows.ravel(), some] for values in (y, predicted))
+        known = np.isfinite(pearson(measured, guess))
+        one, other = (_in_blocks(_unit(values[:, known]), blocks) for values in (measured, guess))
+        products = (one @ other.swapaxes(1, 2)).reshape(len(one), -1).T
         observed = products[:: blocks + 1].sum(0)
         permuted = taken @ np.ascontiguousarray(products)
-        p[some] = _share(permuted, observed)
+        p[some][known] = _share(permuted, observed)
     return p
 
 
@@ -87,16 +83,14 @@ def improvement_p(
     p = np.full(y.shape[1], np.nan)
     if len(rows) < 2:
         return p
-    y, before, after = (values[rows.ravel()] for values in (y, before, after))
     random = np.random.default_rng(seed)
     signs = random.choice(np.array([-1, 1], np.float32), (permutations, len(rows)))
-    columns = np.flatnonzero(np.isfinite(pearson(y, before)) & np.isfinite(pearson(y, after)))
-    batch = max(MAX_BYTES // (4 * (3 * len(y) + permutations)), 1)
-    for first in range(0, len(columns), batch):
-        some = columns[first : first + batch]
-        change = _unit(after[:, some]) - _unit(before[:, some])
-        shares = (_unit(y[:, some]) * change).reshape(*rows.shape, -1).sum(1)
-        p[some] = _share(signs @ shares, shares.sum(0))
+    for some in batches(y.shape[1], 4 * permutations + 100 * rows.size):
+        here = [values[rows.ravel(), some] for values in (y, before, after)]
+        known = np.isfinite(pearson(here[0], here[1])) & np.isfinite(pearson(here[0], here[2]))
+        measured, one, other = (_unit(values[:, known]) for values in here)
+        shares = (measured * (other - one)).reshape(*rows.shape, -1).sum(1)
+        p[some][known] = _share(signs @ shares, shares.sum(0))
     return p
 
 
