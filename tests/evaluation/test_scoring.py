@@ -2,9 +2,11 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hearers import CEILING, CONFIGURATION, HISTORY, STORIES, TARGETS, World, world
 from scipy import stats
@@ -13,6 +15,8 @@ from typer.testing import CliRunner
 
 import wav2bold
 from wav2bold.cli import app
+from wav2bold.datasets import writing
+from wav2bold.datasets.shards import Shards, targets_path
 from wav2bold.datasets.windows import windows
 from wav2bold.errors import DataError, StudyError
 from wav2bold.evaluation.audience import Audience, places_in, rows_of_all
@@ -127,6 +131,19 @@ def test_regions_are_scored_by_name(made: World) -> None:
     assert (v1.targets, a1.targets) == (4, TARGETS - 4)
     mean = (4 * v1.score.value + 8 * a1.score.value) / TARGETS
     assert whole.score.value == pytest.approx(mean)
+
+
+def test_regions_without_names_are_refused(made: World, tmp_path: Path) -> None:
+    shards = Shards(tmp_path / "bare", made.shards.card)
+    shutil.copytree(made.shards.root, shards.root)
+    table = pd.DataFrame({"target": np.arange(TARGETS), "ceiling": math.nan})
+    writing.write_targets(targets_path(shards.root, "sub-001"), table, {})
+    with pytest.raises(DataError, match="in no named region; prepare them"):
+        wav2bold.score(made.study, shards=shards.root, subjects=["sub-001"], by_region=True)
+    with pytest.raises(DataError, match="sub-002 and sub-001 have no target at the same place"):
+        wav2bold.score(made.study, shards=shards.root, subjects=["sub-002"], bold_of="sub-001")
+    (one,) = wav2bold.score(made.study, shards=shards.root, subjects=["sub-001"])
+    assert math.isnan(one.of_ceiling)
 
 
 def test_several_encoders_are_scored_one_after_the_other(made: World, plain: dict[str, Scored]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 
 from wav2bold.evaluation.beyond import Beyond
@@ -15,60 +16,62 @@ from wav2bold.evaluation.scoring import Scored
 from wav2bold.pages.words import MINUS, score, signed
 
 
-def listing(scores: Sequence[Scored], title: str) -> Table:
-    """A row per encoder, subject, and layer or region; columns of which no row says anything are left out."""
-    several = len({one.encoder for one in scores}) > 1
+def listing(scores: Sequence[Scored], title: str) -> Group:
+    """A table per encoder, a row per subject and layer or region; columns that say nothing are left out."""
     layers = any(one.layer is not None for one in scores)
     regions = any(one.region is not None for one in scores)
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    words = ["encoder"] * several + ["subject"] + ["region"] * regions
-    for name in words:
-        table.add_column(name)
-    for name in (*(["layer"] * layers), "brain score", "95% interval", "of ceiling", "R2", "predicted"):
-        table.add_column(name, justify="right")
-    for one in scores:
-        table.add_row(
-            *[one.encoder] * several,
-            one.subject,
-            *[one.region or "all"] * regions,
-            *[str(one.layer)] * layers,
-            score(one.score.value),
-            between(one.score),
-            share(one.of_ceiling),
-            score(one.r2),
-            f"{one.predicted:,} of {one.targets:,}",
+    tables = []
+    for encoder in dict.fromkeys(one.encoder for one in scores):
+        table = _table(
+            f"{title}: {encoder}",
+            words=["subject"] + ["region"] * regions,
+            numbers=["layer"] * layers + ["score", "95% interval", "of ceiling", "R2", "predicted"],
         )
-    return table
+        own = [one for one in scores if one.encoder == encoder]
+        people = list(dict.fromkeys(one.subject for one in own))
+        for one in sorted(own, key=lambda one: people.index(one.subject)):
+            table.add_row(
+                one.subject,
+                *[one.region or "all"] * regions,
+                *[str(one.layer)] * layers,
+                score(one.score.value),
+                between(one.score),
+                share(one.of_ceiling),
+                score(one.r2),
+                f"{one.predicted:,}/{one.targets:,}",
+            )
+        tables.append(table)
+    return Group(*tables)
 
 
-def beyond_listing(rows: Sequence[Beyond], title: str) -> Table:
-    """A row per encoder and subject: the encoder beside low-level features of the sound."""
-    several = len({one.encoder for one in rows}) > 1
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        caption="low level: log-mel energies and envelope; both: banded ridge. gain: both less low level.\n"
-        "unique: R2 of both less that of low level. improved: targets better predicted by both.",
-        caption_justify="left",
+def beyond_listing(rows: Sequence[Beyond], title: str) -> Group:
+    """A table per encoder, a row per subject: the encoder beside low-level features of the sound."""
+    tables = []
+    for encoder in dict.fromkeys(one.encoder for one in rows):
+        table = _table(
+            f"{title}: {encoder}",
+            words=["subject"],
+            numbers=["low level", "encoder", "both", "gain", "95% interval", "unique", "improved"],
+        )
+        for one in rows:
+            if one.encoder == encoder:
+                table.add_row(
+                    one.subject,
+                    score(one.low_level.value),
+                    score(one.alone.value),
+                    score(one.both.value),
+                    signed(one.gain.value),
+                    between(one.gain),
+                    score(one.unique_r2),
+                    f"{one.improved:,}/{one.targets:,}",
+                )
+        tables.append(table)
+    tables[-1].caption = (
+        "low level: log-mel energies and envelope; both: banded ridge.\n"
+        "gain: both less low level; unique: their R2 likewise.\n"
+        "improved: targets better predicted by both."
     )
-    for name in ["encoder"] * several + ["subject"]:
-        table.add_column(name)
-    for name in ("low level", "encoder", "both", "gain", "95% interval", "unique", "improved"):
-        table.add_column(name, justify="right")
-    for one in rows:
-        table.add_row(
-            *[one.encoder] * several,
-            one.subject,
-            score(one.low_level.value),
-            score(one.alone.value),
-            score(one.both.value),
-            signed(one.gain.value),
-            between(one.gain),
-            score(one.unique_r2),
-            f"{one.improved:,} of {one.targets:,}",
-        )
-    return table
+    return Group(*tables)
 
 
 def heading(random_weights: bool, shift_bold: bool, bold_of: str | None) -> str:
@@ -79,6 +82,22 @@ def heading(random_weights: bool, shift_bold: bool, bold_of: str | None) -> str:
         f"BOLD of {bold_of}" if bold_of is not None else "",
     )
     return ", ".join(filter(None, ("Scores on the test stories", *changed)))
+
+
+def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for name in words:
+        table.add_column(name, overflow="fold")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def as_json(rows: Sequence[Any]) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2bold.config import Configuration
+from wav2bold.errors import DataError
 from wav2bold.evaluation.audience import Audience, Listener, places_in
 from wav2bold.evaluation.intervals import Interval, resampled_scores
 from wav2bold.evaluation.shares import explained_variance
@@ -157,6 +158,11 @@ def _scored(
     for listener in audience.listeners():
         test, predicted = listener.test, predicting(listener)
         members: dict[str | None, NDArray[np.bool_]] = {None: np.ones(len(listener.ceiling), bool)}
+        if regions and not listener.regions:
+            raise DataError(
+                f"{audience.shards.root}: targets of {listener.subject} are in no named region",
+                "prepare them with targets.parcellation",
+            )
         if regions:
             members.update(listener.regions)
         drawn = resampled_scores(test.y, [predicted], test.story, tr_s, np.stack(list(members.values())))
