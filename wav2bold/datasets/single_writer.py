@@ -82,6 +82,19 @@ class Writer:
                 "wait for it to end, then run the same command again",
             )
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """While we put files into their places: whatever fails there in a store that was taken over.
+
+        Raises TakenOverError in its place: a newer `prepare` replaces what we read.
+        """
+        try:
+            yield
+        except Exception:
+            with suppress(StorageError, FileNotFoundError):  # a store that fails is told of already
+                self.check()
+            raise
+
 
 def folder_of(path: Path) -> Path:
     """The folder of shards that a draft is for, whose own name says nothing; another path is itself."""
