@@ -51,7 +51,7 @@ def _place(given: Any) -> Place:
 
 
 class Cleaning(Options):
-    """How BOLD is cleaned before it is written to shards (nilearn.signal.clean)."""
+    """How BOLD is cleaned before it is written to shards (as by nilearn.signal.clean)."""
 
     high_pass_s: Annotated[float, Field(gt=0)] | None = 128.0
     """Slowest period kept, seconds (cosine drifts); null keeps all."""
