@@ -24,6 +24,7 @@ from wav2bold.trainables.noise import Clock, NoiseModel
 from wav2bold.trainables.parameter_types import unfrozen_names
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.stage2 import Stage2
+from wav2bold.trainables.team import ALONE, Team
 from wav2bold.trainables.torch_head import Criterion
 from wav2bold.trainables.unfreezing import unfreeze
 
@@ -59,7 +60,7 @@ class InMemory(Shards):
 
 
 def our_step(
-    folder: Path, encoder: Encoder, shards: Shards, options: Configuration
+    folder: Path, encoder: Encoder, shards: Shards, options: Configuration, team: Team = ALONE
 ) -> tuple[Callable[[], None], float]:
     """A step of stage 2 as `refine` does it, and the model's floating-point operations in it."""
     some = windows(shards, list(shards.card.subjects), list(shards.card.stories), HISTORY)
@@ -80,7 +81,7 @@ def our_step(
         with half(encoder.device):
             pooled = hearing.pooled(counting.model, below, rows)
         pooled.float().sum().backward()
-    training = Stage2(unfrozen.model, hearing, head, criterion, drift, options, 0)
+    training = Stage2(unfrozen.model, hearing, head, criterion, drift, options, 0, team=team)
     steps = endless(hearing, options.batch)
 
     def step() -> None:

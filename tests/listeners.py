@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 from small_encoders import save_small
@@ -59,16 +61,26 @@ def speech(seconds: float, seed: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class InMemory(Shards):
-    """Shards that were never written: what a property test can make by the hundred."""
+    """Shards that were never written: what a property test can make by the hundred.
+
+    targets_told: by subject, columns of its table of targets; without, their ceilings are unknown.
+    """
 
     told: Mapping[tuple[str, str], Bold] = field(default_factory=dict)
     sounds: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    targets_told: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def bold(self, subject: str, story: str) -> Bold:
         return self.told[subject, story]
 
     def audio(self, story: str) -> NDArray[np.float32]:
         return self.sounds[story]
+
+    def target_table(self, subject: str, columns: Sequence[str] | None = None) -> pa.Table:
+        count = self.card.subjects[subject].targets
+        told = {"target": np.arange(count), "ceiling": np.full(count, np.nan)}
+        table = pa.table(told | dict(self.targets_told.get(subject, {})))
+        return table if columns is None else table.select(columns)
 
 
 def card(
@@ -104,9 +116,11 @@ def in_memory(
     tr_s: float,
     sounds: Mapping[str, NDArray[np.float32]] | None = None,
     cleaning: Cleaning = NO_CLEANING,
+    targets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> InMemory:
-    """bold: by (subject, story)."""
-    return InMemory(Path("nowhere"), card(seconds, bold, tr_s, cleaning), bold, sounds or {})
+    """bold: by (subject, story).  targets: as in `InMemory`."""
+    told = card(seconds, bold, tr_s, cleaning)
+    return InMemory(Path("nowhere"), told, bold, sounds or {}, targets or {})
 
 
 def on_disk(

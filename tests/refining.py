@@ -17,12 +17,16 @@ Unfrozen = dict[ParameterType, LayerRange | None]
 
 
 def material(
-    encoder: Encoder, folder: Path, cleaning: Cleaning | None = None, **roles: list[str]
+    encoder: Encoder,
+    folder: Path,
+    cleaning: Cleaning | None = None,
+    widths: tuple[int, int] = (3, 2),
+    **roles: list[str],
 ) -> Material:
     """Two subjects; the second lacks a story. Their targets follow the sound's level, with noise."""
     random = np.random.default_rng(0)
     bold = {}
-    for subject, width in (("sub-001", 3), ("sub-002", 2)):
+    for subject, width in zip(("sub-001", "sub-002"), widths, strict=True):
         for story, sound in SOUNDS.items():
             if (subject, story) == ("sub-002", "bakery"):
                 continue

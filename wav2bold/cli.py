@@ -298,7 +298,8 @@ def refine(
     ] = "paper",
     subjects: Annotated[str, typer.Option(help="Subjects, separated by commas, or: all.")] = "all",
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Default: refined, or refined-paper, beside the study.")
+        Path | None,
+        typer.Option("--out", help="Default: refined, refined-paper or pretrained, beside the study."),
     ] = None,
     address: Address = None,
     cpus: Cpus = None,

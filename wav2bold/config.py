@@ -29,6 +29,7 @@ PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
 Pooling = Literal["tr", "mean", "last", "lanczos"]
+HeadKind = Literal["linear", "conv_linear", "shared"]
 HiddenStates = tuple[int, ...] | Literal["weighted"] | None
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 
@@ -50,7 +51,7 @@ def _place(given: Any) -> Place:
 
 
 class Cleaning(Options):
-    """How BOLD is cleaned before it is written to shards (nilearn.signal.clean)."""
+    """How BOLD is cleaned before it is written to shards (as by nilearn.signal.clean)."""
 
     high_pass_s: Annotated[float, Field(gt=0)] | None = 128.0
     """Slowest period kept, seconds (cosine drifts); null keeps all."""
@@ -186,6 +187,10 @@ class Configuration(Options):
     not give every rate; those not given are set to what was measured to work.
     """
 
+    objective: Literal["brain", "pretrain"] = "brain"
+    """What stage 2 trains the encoder for: brain, to predict BOLD; or pretrain, the paper's control, which
+    continues wav2vec2's own pre-training on the sound of the training stories alone, for the same steps. Then
+    BOLD only scores: the last epoch is kept; loss, weight_by_ceiling, input_noise and patience do nothing."""
     history: Annotated[int, Field(ge=1, le=40)] = 6
     """TRs of audio, up to a volume's own time, that the encoder hears."""
     pooling: Pooling = "tr"
@@ -203,6 +208,13 @@ class Configuration(Options):
     lora: Lora | None = None
     """Low-rank adapters that stage 2 trains, in place of whole matrices or beside other types; null for none.
     `lora: {}` takes the defaults."""
+    head: HeadKind = "linear"
+    """From what is read to the targets: linear, with weights of each subject's own; conv_linear, one
+    convolution over TRs for all targets and then such weights, both trained in stage 2; or shared,
+    linear, with the same weights for all subjects that are refined together, whose targets must be the same
+    places (voxels or vertices of a common space, or regions)."""
+    conv_kernel: Annotated[int, Field(ge=1, le=40)] = 3
+    """TRs that the convolution of head: conv_linear spans: the one itself and those before it."""
     stage1: Literal["ridge", "adam"] = "ridge"
     """How stage 1 fits the head: ridge solves the penalised least squares exactly; adam descends to the same
     minimum step by step, as the paper does, and is there to compare with (noise: white)."""
@@ -301,6 +313,21 @@ class Configuration(Options):
         return self
 
     @model_validator(mode="after")
+    def _a_shared_head_is_solved(self) -> Self:
+        if self.stage1 == "adam" and self.head == "shared":
+            raise ValueError("stage1: adam fits each subject's own head; set head: linear, or stage1: ridge")
+        return self
+
+    @model_validator(mode="after")
+    def _a_convolution_needs_trs(self) -> Self:
+        if self.head == "conv_linear" and self.pooling in ("mean", "last"):
+            raise ValueError(
+                f"head: conv_linear goes over TRs, of which pooling: {self.pooling} leaves one; set "
+                "pooling: tr or lanczos, or head: linear"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stretches_are_read_plainly(self) -> Self:
         if self.context == "stretch" and (self.pooling != "tr" or self.layers is not None):
             raise ValueError(
@@ -320,6 +347,19 @@ class Configuration(Options):
                     "adapted; keep it in one, or give them different layers"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _pretrains_something(self) -> Self:
+        if self.objective == "pretrain" and not self.refines:
+            raise ValueError(
+                "objective: pretrain has nothing to train; name parameter types in unfrozen, or give lora"
+            )
+        return self
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the epoch of stage 2 with the best score is kept; else it is the last."""
+        return self.objective == "brain"
 
     @property
     def refines(self) -> bool:

@@ -181,7 +181,8 @@ def refine(
     """Refine the encoder for each subject by itself, into `out/<subject>/`.
 
     config: a configuration, a file that `best` wrote, or "paper" for the study's own.
-    subjects: None for all.  out: default `refined`, or `refined-paper`, in the study's results.
+    subjects: None for all.  out: default `refined`, `refined-paper`, or `pretrained` for the control of that
+    objective, in the study's results.
     """
     study = _study(study)
     paper = isinstance(config, str) and config == "paper"
@@ -195,6 +196,8 @@ def refine(
     from wav2bold.tuning import subjects as step
 
     default = study.results / ("refined-paper" if paper else "refined")
+    if config.objective == "pretrain":
+        default = study.results / "pretrained"  # the control takes nobody's place
     return step.refine(study, config, subjects, _path(out) or default, address, cpus, progress)
 
 

@@ -20,6 +20,7 @@ from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.refine import Material, refine
 from wav2bold.trainables.scores import pearson
 
@@ -81,7 +82,8 @@ def refined(world: World, name: str, subject: str) -> Evaluation:
             result = stop.value
             break
     folder = world.folder / f"{name}-{subject}"
-    save_refined(folder, result, encoder, reports, {"subject": subject})
+    targets = targets_of(world.shards, train.subject)
+    save_refined(folder, result, encoder, targets, reports, {"subject": subject})
     return evaluate(encoder, world.shards, store, STORIES, subject, folder, HISTORY)
 
 

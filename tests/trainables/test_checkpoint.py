@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -21,6 +22,13 @@ from wav2bold.trainables.ridge import Head
 
 ORIGIN = {"study": "simulated", "subject": "sub-001", "seed": 3}
 CONFIGURATION = Configuration(history=3, unfrozen={"attention": (1, 2)}, encoder_lr=1e-3)
+TARGETS = pa.table(
+    {
+        "subject": ["sub-001", "sub-001", "sub-002", "sub-002"],
+        "target": pa.array([0, 1, 0, 1], pa.int32()),
+        "ceiling": pa.array([0.6, np.nan, 0.3, 0.9], pa.float32()),
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +61,7 @@ def reports() -> list[Report]:
 
 def save(folder: Path, encoder: Encoder, model: Wav2Vec2Model, seed: int = 0, **origin: object) -> Refined:
     refined = Refined(CONFIGURATION, model, head(seed), 1, 1 / 3)
-    save_refined(folder, refined, encoder, reports(), ORIGIN | origin)
+    save_refined(folder, refined, encoder, TARGETS, reports(), ORIGIN | origin)
     return refined
 
 
@@ -87,6 +95,7 @@ def test_what_is_read_back_is_what_was_saved_bit_by_bit(
     for key, value in vars(refined.head).items():
         np.testing.assert_array_equal(getattr(kept.head, key), value)
         assert getattr(kept.head, key).dtype == np.float32
+    assert kept.people.tolist() == ["sub-001", "sub-001", "sub-002", "sub-002"]
     assert kept.configuration == CONFIGURATION
     assert kept.origin == origin_of(tmp_path / "sub-001") == ORIGIN
     assert all(torch.equal(kept.encoder.model.state_dict()[k], v) for k, v in other.state_dict().items())
@@ -98,7 +107,8 @@ def test_a_head_of_transposed_arrays_is_saved_as_it_looks(
     weight = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(3, 4))
     row = np.ones(3, np.float32)
     turned = Head(row, row, weight, np.ones(4, np.float32), np.ones(4, np.float32))
-    save_refined(tmp_path / "a", Refined(CONFIGURATION, other, turned, 1, 0.3), encoder, reports(), ORIGIN)
+    refined = Refined(CONFIGURATION, other, turned, 1, 0.3)
+    save_refined(tmp_path / "a", refined, encoder, TARGETS, reports(), ORIGIN)
     np.testing.assert_array_equal(load_refined(tmp_path / "a").head.weight, weight)
 
 
@@ -106,8 +116,13 @@ def test_scores_of_every_target_and_epoch_are_beside_it(
     tmp_path: Path, encoder: Encoder, other: Wav2Vec2Model
 ) -> None:
     refined = save(tmp_path / "sub-001", encoder, other)
-    table = pq.read_table(tmp_path / "sub-001" / "scores.parquet").to_pydict()
-    assert table["target"] == [0, 1, 2, 3]
+    table = pq.read_table(tmp_path / "sub-001" / "scores.parquet")
+    assert table.column_names == ["subject", "target", "r_before", "r_after", "ceiling", "alpha"]
+    assert {str(kind) for kind in table.schema.types} == {"string", "int32", "float"}
+    table = table.to_pydict()
+    assert table["subject"] == ["sub-001", "sub-001", "sub-002", "sub-002"]
+    assert table["target"] == [0, 1, 0, 1]
+    np.testing.assert_array_equal(table["ceiling"], np.float32([0.6, np.nan, 0.3, 0.9]))
     np.testing.assert_array_equal(table["r_before"], np.float32([0.1, 0.2, np.nan, 0.4]))
     np.testing.assert_array_equal(table["r_after"], np.float32([0.2, 0.3, np.nan, 0.5]))
     np.testing.assert_array_equal(table["alpha"], refined.head.alpha)
@@ -185,16 +200,20 @@ def test_a_folder_that_holds_none_is_refused(tmp_path: Path, content: str | None
     assert str(raised.value) == f"{tmp_path}: holds no refined encoder; run `wav2bold refine` first"
 
 
+@pytest.mark.parametrize("name", ["head.safetensors", "scores.parquet"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "another's"])
-def test_a_damaged_head_is_named(tmp_path: Path, encoder: Encoder, other: Wav2Vec2Model, damage: str) -> None:
+def test_damaged_files_of_the_head_are_named(
+    tmp_path: Path, encoder: Encoder, other: Wav2Vec2Model, damage: str, name: str
+) -> None:
     save(tmp_path / "sub-001", encoder, other)
-    path = tmp_path / "sub-001" / "head.safetensors"
+    path = tmp_path / "sub-001" / name
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:50])
     elif damage == "gone":
         path.unlink()
     else:
-        path.write_bytes((tmp_path / "sub-001" / "model.safetensors").read_bytes())
+        theirs = {"head.safetensors": "model.safetensors", "scores.parquet": "changes.parquet"}[name]
+        path.write_bytes((tmp_path / "sub-001" / theirs).read_bytes())
     with pytest.raises(DataError) as raised:
         load_refined(tmp_path / "sub-001")
     message = str(raised.value)
@@ -221,7 +240,7 @@ def test_weights_of_hidden_states_come_back_bit_by_bit_and_are_told(
     weights = np.array([0.1, 0.2, 0.3, 0.4], np.float32)
     configuration = CONFIGURATION.model_copy(update={"layers": "weighted"})
     refined = Refined(configuration, other, head(), 1, 0.3, weights)
-    save_refined(tmp_path / "a", refined, encoder, reports(), ORIGIN)
+    save_refined(tmp_path / "a", refined, encoder, TARGETS, reports(), ORIGIN)
     np.testing.assert_array_equal(load_refined(tmp_path / "a").layer_weights, weights)
     file = tmp_path / "a" / "refined.json"
     told = json.loads(file.read_text())

@@ -9,10 +9,12 @@ from scipy.linalg import block_diag, toeplitz
 from scipy.signal import lfilter
 from sklearn.linear_model import Ridge
 
+from wav2bold.config import Configuration
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, fit_noise, groups_of, whitened, whitener
 from wav2bold.trainables.ridge import ALPHAS
-from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
+from wav2bold.trainables.scores import pearson
+from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of, solve_stage1
 
 TR_S = 1.5
 
@@ -151,3 +153,28 @@ def test_ridge_in_noise_comes_nearer_to_the_truth_than_plain_ridge() -> None:
             head = fit_head_in_noise(features, some, TR_S, model)
             errors[name].append(np.mean((head.weight / head.sd[:, None] - weight) ** 2))
     assert np.mean(errors["noise"]) < 0.5 * np.mean(errors["plain"])
+
+
+def test_of_a_single_story_the_penalty_is_chosen_with_a_guard_of_a_history() -> None:
+    """By hand: five stretches of what is white, and no row trained on that was heard in part with one."""
+    random = np.random.default_rng(5)
+    heard, rows = random.standard_normal((205, 2)), np.arange(200)
+    features = np.concatenate([heard[lag : lag + 200] for lag in range(6)], axis=1).astype(np.float32)
+    y = 0.3 * random.standard_normal((200, 30)).cumsum(0) + random.standard_normal((200, 30))
+    y = y.astype(np.float32)
+    story, stop = np.repeat("bakery", 200), (rows + 6) * 24_000
+    some = Windows(story, stop, y, np.repeat("sub-1", 30), 0)
+    head, noise = solve_stage1(features, some, TR_S, Configuration(history=6), 0)
+    white = whitener(noise, rows.astype(float))
+    x = white @ (features - features.mean(0)) / features.std(0)
+    white_y = white @ (y - y.mean(0))
+    scores = {guard: np.zeros((len(ALPHAS), 30)) for guard in (0, 6)}
+    for guard, of_guard in scores.items():
+        for held in np.split(rows, 5):
+            train = (rows < held[0] - guard) | (rows > held[-1] + guard)
+            for number, alpha in enumerate(ALPHAS):
+                told = Ridge(alpha=alpha).fit(x[train], white_y[train]).predict(x[held])
+                of_guard[number] += pearson(white_y[held], told) / 5
+    chosen = np.searchsorted(np.float32(ALPHAS), head.alpha), np.arange(30)
+    np.testing.assert_allclose(scores[6][chosen], scores[6].max(0), atol=1e-4)
+    assert (scores[0][chosen] < scores[0].max(0) - 1e-3).any()

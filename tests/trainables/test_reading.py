@@ -19,6 +19,7 @@ from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.optimisers import warmup_cosine
 from wav2bold.trainables.parameter_types import unfrozen_names
+from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.refine import Material
 from wav2bold.trainables.ridge import fit_head
 from wav2bold.trainables.scores import pearson
@@ -88,6 +89,7 @@ def pooled(hidden: np.ndarray, way: Pooling) -> np.ndarray:
         ({"attention": (1, 2)}, {"layers": "weighted", "pooling": "mean"}),
         ({"feed_forward": None}, {"layers": "weighted"}),
         ({"attention": (1, 2)}, {"head_rank": 2}),
+        ({"attention": (1, 1)}, {"layers": (0, 2), "head": "conv_linear", "head_lr": 0.1}),
     ],
     ids=str,
 )
@@ -106,7 +108,7 @@ def test_scores_and_evaluation_are_those_of_what_the_head_was_told_to_read(
     assert refined.epoch == 2
     assert np.linalg.matrix_rank(refined.head.weight, tol=1e-5) == (options.head_rank or 3)
     folder = tmp_path / "refined"
-    save_refined(folder, refined, small, reports, {})
+    save_refined(folder, refined, small, targets_of(some.shards, some.train.subject), reports, {})
     before = read(small.name, some.validation, options)
     after = read(str(folder), some.validation, options, refined.layer_weights)
     own = pearson(some.validation.y, refined.head.predict(after))

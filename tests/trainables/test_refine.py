@@ -74,10 +74,25 @@ def plain_loop(some: Material, options: Configuration, seed: int) -> tuple[list[
     mean, sd, alpha = (torch.from_numpy(value) for value in (head.mean, head.sd, head.alpha))
     weight = torch.from_numpy(head.weight.copy()).requires_grad_()
     bias = torch.from_numpy(head.bias.copy()).requires_grad_()
+    of_head = [weight, bias]
+    if options.head == "conv_linear":
+        convolution = torch.nn.Conv1d(16, 16, options.conv_kernel, groups=16, bias=False)
+        with torch.no_grad():
+            convolution.weight.zero_()[:, :, -1] = 1
+        of_head.append(convolution.weight)
+
+    def predict(features: torch.Tensor) -> torch.Tensor:
+        standard = (features - mean) / sd
+        if options.head == "conv_linear":
+            in_time = standard.unflatten(1, (HISTORY, 16)).mT
+            padded = torch.nn.functional.pad(in_time, (options.conv_kernel - 1, 0))
+            standard = convolution(padded).mT.flatten(1)
+        return standard @ weight + bias
+
     optimiser = torch.optim.AdamW(
         [
             {"params": encoder_parameters, "weight_decay": options.weight_decay},
-            {"params": [weight, bias], "weight_decay": 0.0},
+            {"params": of_head, "weight_decay": 0.0},
         ]
     )
     y, count = torch.from_numpy(some.train.y), len(some.train)
@@ -95,19 +110,20 @@ def plain_loop(some: Material, options: Configuration, seed: int) -> tuple[list[
                 share = (1 + np.cos(np.pi * place)) / 2
             optimiser.param_groups[0]["lr"] = options.encoder_lr * share
             optimiser.param_groups[1]["lr"] = options.head_lr * share
-            predicted = (features_of(model, train[rows]) - mean) / sd @ weight + bias
+            predicted = predict(features_of(model, train[rows]))
             there = torch.isfinite(y[rows])
             loss = (predicted[there] - y[rows][there]).square().mean()
-            penalty = (alpha * weight.square().sum(0)).sum() / torch.isfinite(y).sum()
+            of_features = predict(torch.diag(sd) + mean) - bias  # what stands for each of them by itself
+            penalty = (alpha * of_features.square().sum(0)).sum() / torch.isfinite(y).sum()
             optimiser.zero_grad()
             (loss + penalty).backward()
-            torch.nn.utils.clip_grad_norm_([*encoder_parameters, weight, bias], options.clip)
+            torch.nn.utils.clip_grad_norm_([*encoder_parameters, *of_head], options.clip)
             optimiser.step()
             of_steps.append(loss.item())
             step += 1
         losses.append(float(np.mean(of_steps)))
         with torch.no_grad():
-            predicted = (features_of(model, validation) - mean) / sd @ weight + bias
+            predicted = predict(features_of(model, validation))
         scores.append(mean_r(some.validation.y, predicted.numpy()))
     return losses, scores
 
@@ -136,6 +152,21 @@ def test_refining_from_the_store_is_the_plain_loop(
     np.testing.assert_allclose([report.loss for report in reports[1:]], losses, rtol=1e-5)
     np.testing.assert_allclose([report.score for report in reports], scores, atol=1e-4)
     assert len(set(losses)) == 3
+
+
+def test_a_head_that_convolves_is_refined_as_in_the_plain_loop(small: Encoder, tmp_path: Path) -> None:
+    """The kernel is torch's own, for two people together, and begins where the ridge alone is."""
+    some = material(small, tmp_path)
+    options = configuration(
+        {"attention": (2, 2)}, head="conv_linear", conv_kernel=2, head_l2=100.0, head_lr=3e-2, epochs=3
+    )
+    reports, _ = run(some, options, seed=3)
+    losses, scores = plain_loop(some, options, seed=3)
+    np.testing.assert_allclose([report.loss for report in reports[1:]], losses, rtol=1e-5)
+    np.testing.assert_allclose([report.score for report in reports], scores, atol=1e-4)
+    linear, _ = run(some, options.model_copy(update={"head": "linear"}), seed=3)
+    assert reports[0].scores.tobytes() == linear[0].scores.tobytes()
+    assert reports[3].loss != pytest.approx(linear[3].loss, rel=1e-4)
 
 
 def test_stage_2_starts_where_its_loss_is_at_a_minimum_in_the_head(small: Encoder, tmp_path: Path) -> None:

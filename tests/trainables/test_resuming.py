@@ -37,6 +37,8 @@ ALL_AT_ONCE = configuration(
     micro_batch=5,
     layers="weighted",
     head_rank=3,
+    head="conv_linear",
+    conv_kernel=2,
 )
 QUICK = configuration({"attention": (2, 2)}, epochs=3)
 INSIDE_EPOCHS_BETWEEN_THEM_AND_IN_A_WRITE: list[Moment] = [
@@ -161,6 +163,17 @@ def test_a_best_epoch_that_is_not_the_last_is_kept(
         checkpoint = tmp_path / str(left)
         leave(some, ALL_AT_ONCE.model_copy(update={"epochs": 3}), checkpoint, left)
         assert ended_with_these_scores(checkpoint, left) == wanted
+
+
+@pytest.mark.parametrize(("head", "widths"), [("conv_linear", (3, 2)), ("shared", (3, 3))])
+def test_whatever_the_head_is_it_goes_on_as_it_was(
+    encoder: Encoder, tmp_path: Path, head: str, widths: tuple[int, int]
+) -> None:
+    some = material(encoder, tmp_path / "store", FILTERED, widths)
+    options = QUICK.model_copy(update={"head": head, "head_lr": 1e-2})
+    wanted = ended(some, options)
+    leave(some, options, tmp_path / "checkpoint", 2)
+    assert ended(some, options, tmp_path / "checkpoint") == wanted
 
 
 def test_fewer_windows_at_once_stay_fewer(

@@ -27,6 +27,8 @@ ALL_AT_ONCE = configuration(
     input_noise=0.3,
     anchor_l2=0.01,
     layers="weighted",
+    head="conv_linear",
+    conv_kernel=2,
     head_l2=STRONG,
 )
 STRETCHED = configuration(

@@ -6,6 +6,7 @@ import re
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import made_up
 import numpy as np
@@ -317,6 +318,28 @@ def test_what_a_configuration_trains_is_told_with_its_layers(
     assert ("only the head is fitted" in said) != chosen.refines
 
 
+def test_the_control_is_told_from_refinement(findings: Findings, html: str) -> None:
+    control = Configuration(objective="pretrain")
+    said = configuration(control, 1.5)
+    assert "continues, on the training stories' sound alone, the pre-training of attention" in said
+    assert "refines" not in said
+    page = unescape(
+        " ".join(
+            render(
+                dataclasses.replace(
+                    findings, study=findings.study.model_copy(update={"configuration": control})
+                )
+            ).split()
+        )
+    )
+    assert "BOLD has no part in it, the last epoch is kept, and the head is fitted afresh. Wherever" in page
+    assert "although it differs" in page
+    assert "minimise" not in page
+    plain = " ".join(html.split())
+    assert "The epoch with the highest score on the validation stories is kept. Wherever the head is" in plain
+    assert "has no part in it" not in plain
+
+
 def test_adapters_are_told_in_the_methods(findings: Findings, html: str) -> None:
     adapted = findings.study.model_copy(update={"configuration": Configuration(lora={})})
     other = render(dataclasses.replace(findings, study=adapted))
@@ -358,7 +381,22 @@ def test_methods_say_which_hidden_states_the_head_read(findings: Findings, state
     assert "although it differs" in page
 
 
-def test_methods_tell_of_a_head_of_lower_rank(findings: Findings, html: str) -> None:
-    other = findings.study.model_copy(update={"configuration": Configuration(head_rank=12)})
-    assert "linear head of rank 12" in " ".join(render(dataclasses.replace(findings, study=other)).split())
-    assert "of rank" not in html
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"head": "shared"}, "entered a linear head, the same for all subjects refined together"),
+        (
+            {"head": "conv_linear", "head_rank": 12},
+            "entered a convolution over 3 TRs and then a linear head of rank 12 (reduced-rank regression)",
+        ),
+    ],
+    ids=["shared", "convolved"],
+)
+def test_methods_tell_of_another_head(
+    findings: Findings, html: str, choice: dict[str, Any], said: str
+) -> None:
+    other = findings.study.model_copy(update={"configuration": Configuration(**choice)})
+    page = " ".join(render(dataclasses.replace(findings, study=other)).split())
+    assert said in page
+    assert "although it differs" in page
+    assert "entered a linear head, with" in " ".join(html.split())

@@ -49,8 +49,9 @@ def proposed(of: Study, layers: int, seed: int, trials: int) -> list[tuple[Confi
         Configuration(unfrozen={}),
         Configuration(unfrozen={"attention": (1, 2)}),
         Configuration(lora=Lora(rank=4), unfrozen={"bias": None}),
+        Configuration(objective="pretrain", unfrozen={"bias": None}),
     ],
-    ids=["paper's", "outside the space", "head alone", "some layers", "adapters"],
+    ids=["paper's", "outside the space", "head alone", "some layers", "adapters", "the control"],
 )
 def test_the_first_trial_is_the_studys_own_configuration_to_the_digit(own: Configuration) -> None:
     ((first, _),) = proposed(study(own), 3, 0, 1)
@@ -133,3 +134,10 @@ def test_where_the_head_reads_no_layers_output_no_type_within_layers_is_proposed
     found = proposed(study(unfrozen=("attention", "positional")), 0, seed=0, trials=20)
     unfrozen = {kind for chosen, _ in found[1:] for kind in chosen.unfrozen}  # the first is the study's own
     assert unfrozen == {"positional"}
+
+
+def test_the_control_always_has_something_to_train() -> None:
+    own = Configuration(objective="pretrain", unfrozen={"bias": None})
+    found = [one for one, _ in proposed(study(own, unfrozen=("attention",)), 3, 0, 20)[1:]]
+    assert {frozenset(one.unfrozen) for one in found} == {frozenset({"attention"}), frozenset({"bias"})}
+    assert len({one.encoder_lr for one in found}) == len(found)

@@ -11,6 +11,8 @@ from listeners import noise_listeners, on_disk, save_small_wav2vec2, speech
 from stores import contents
 
 from wav2bold.config import Activations, Configuration, Split, Study
+from wav2bold.trainables.checkpoint import load_refined
+from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.trial import WarmTrial
 from wav2bold.tuning.workshop import activation_store, checkpoint_beside
 
@@ -62,9 +64,9 @@ class Here(WarmTrial):
         super().setup(config, self.study.model_dump(mode="json"))
 
 
-def trial(study: Study, out: Path | None) -> Here:
+def trial(study: Study, out: Path | None, options: Configuration = QUICK) -> Here:
     Here.study = study
-    task = {"number": 0, "configuration": QUICK.model_dump(mode="json"), "subjects": ["sub-001"]}
+    task = {"number": 0, "configuration": options.model_dump(mode="json"), "subjects": ["sub-001"]}
     return Here({"task": task if out is None else task | {"out": str(out), "origin": {"subject": "sub-001"}}})
 
 
@@ -94,3 +96,17 @@ def test_trials_of_a_sweep_write_no_checkpoint(study: Study) -> None:
     while not short.step()["done"]:
         pass
     assert {path for path in study.results.rglob("*") if "activations" not in path.parts} == before
+
+
+def test_the_control_is_valued_by_the_epoch_that_is_kept_and_others_by_their_best(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for objective, valued in (("brain", [3.0, 3.0, 3.0]), ("pretrain", [3.0, 2.0, 1.0])):
+        falling = iter((3.0, 0.0, 2.0, 0.0, 1.0, 0.0))  # of each epoch plain and white
+        monkeypatch.setattr("wav2bold.trainables.refine.brain_score", lambda _, told=falling: next(told))
+        out = tmp_path / objective
+        one = trial(study, out, QUICK.model_copy(update={"objective": objective}))
+        assert [one.step()["best_score"] for _ in range(3)] == valued
+        kept = load_refined(out)
+        assert kept.configuration.objective == objective
+        assert (kept.encoder.digest == load_encoder(study.encoder).digest) == (objective == "brain")

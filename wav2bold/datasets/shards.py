@@ -26,6 +26,8 @@ SCHEMA_VERSION = 1
 CARD_NAME = "dataset.json"
 MARKER_NAME = ".wav2bold"
 """In every folder that `prepare` ever began to fill, finished or not."""
+OWN_SPACES = {"native", "t1w", "t2w", "fsnative", "func", "orig", "boldref", "individual", "scanner"}
+"""Spaces in which the same voxel or vertex of two people is not the same place."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +173,16 @@ def open_shards(root: Place) -> Shards:
     """
     check_reachable(root)
     card = root / CARD_NAME
-    if not card.is_file():
-        if (root / MARKER_NAME).is_file():
-            raise DataError(f"{root}: not finished by `wav2bold prepare`", "run the same command again")
-        raise DataError(f"{root}: holds no shards (no {CARD_NAME})", "run `wav2bold prepare` first")
     try:
         text = read_whole(card).decode()
         data = json.loads(text)
         version = data["schema_version"]
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        if (root / MARKER_NAME).is_file():
+            raise DataError(
+                f"{root}: not finished by `wav2bold prepare`", "run the same command again"
+            ) from None
+        raise DataError(f"{root}: holds no shards (no {CARD_NAME})", "run `wav2bold prepare` first") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{card}: was not written by wav2bold", "run `wav2bold prepare` first") from None
     if version != SCHEMA_VERSION:
@@ -187,6 +191,11 @@ def open_shards(root: Place) -> Shards:
             "run `wav2bold prepare` again into another folder",
         )
     return Shards(root.resolve() if isinstance(root, Path) else root, DatasetCard.from_json(text))
+
+
+def in_common(space: str) -> bool:
+    """Whether the same voxel or vertex is the same place in all people. space: by its BIDS name."""
+    return space.partition("_")[0].lower() not in OWN_SPACES
 
 
 def mean_bold(repeats: list[Bold]) -> Bold:

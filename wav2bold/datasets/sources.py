@@ -10,10 +10,9 @@ from typing import Literal
 from wav2bold.config import Cleaning, Split, Targets
 from wav2bold.datasets.runs import Run
 from wav2bold.datasets.scan import RunScan, exact
+from wav2bold.datasets.shards import in_common
 from wav2bold.errors import DataError
 
-OWN_SPACES = {"native", "t1w", "t2w", "fsnative", "func", "orig", "boldref", "individual", "scanner"}
-"""Spaces in which the same voxel or vertex of two people is not the same place."""
 REPEATS: Literal["repeats"] = "repeats"
 OTHERS: Literal["others"] = "others"
 
@@ -75,7 +74,7 @@ def sources(
         heard = set(split.train or seconds) - {*split.validation, *split.test}
     groups: defaultdict[tuple[str, str, Fraction], list[tuple[Run, RunScan]]] = defaultdict(list)
     for run, scan in zip(runs, scans, strict=True):
-        if run.story in heard and run.space.partition("_")[0].lower() not in OWN_SPACES:
+        if run.story in heard and in_common(run.space):
             clock = exact(run.onset_s) % exact(run.tr_s)
             groups[run.story, scan.grid, clock].append((run, scan))
     together = [

@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wav2bold.datasets.shards import Shards
+from wav2bold.datasets.shards import Shards, in_common
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.errors import DataError
 from wav2bold.evaluation.blocks import rows_of_stories
-
-PLACES = ("i", "j", "k", "hemisphere", "structure", "vertex", "column", "label")
-"""Columns of a subject's table of targets that say where a target is (docs/shards.md)."""
+from wav2bold.trainables.people import INDICES, NAMES
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Audience:
             table = self.shards.targets(subject)
             if self.bold_of is not None:
                 other = self.shards.targets(self.bold_of)
-                own_columns, columns = matched(table, other, subject, self.bold_of)
+                own_columns, columns = matched(table, other, subject, self.bold_of, self.shards.card.space)
                 train = replace(train, y=train.y[:, own_columns], subject=train.subject[own_columns])
                 test = self._heard(self.bold_of, self.stories.test)
                 test = replace(test, y=test.y[:, columns], subject=test.subject[columns])
@@ -89,13 +87,17 @@ def shifted(some: Windows) -> Windows:
 
 
 def matched(
-    own: pd.DataFrame, other: pd.DataFrame, subject: str, name: str
+    own: pd.DataFrame, other: pd.DataFrame, subject: str, name: str, space: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Targets at the same place in two subjects: numbers in the one, and in the other.
 
-    own, other: tables of targets.  Raises DataError if there are none.
+    own, other: tables of targets.  Raises DataError if there are none, or the space is each person's own.
     """
-    where = [column for column in PLACES if column in own and column in other]
+    regions = "members" in own and "members" in other
+    alike = regions or subject == name or in_common(space)
+    where = [
+        column for column in (NAMES if regions else INDICES) if alike and column in own and column in other
+    ]
     both = (
         own[where]
         .assign(one=np.arange(len(own)))

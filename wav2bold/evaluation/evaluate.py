@@ -19,6 +19,7 @@ from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import WHITE
+from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
@@ -69,10 +70,16 @@ def evaluate(
 ) -> Evaluation:
     """Score the refined encoder in `folder` and the pretrained `encoder` on `subject`'s test stories.
 
+    Where several were refined together, the head's own score is with this subject's part of it, or with the
+    shared one, which need not have been fitted to them.
     Where hidden states are summed, both ridges sum them with equal weights: trained ones belong to the head.
     Where it was refined with a model of noise, both ridges have the one that the pretrained encoder's leaves.
+    Raises DataError if its head is others' own, or a shared one of other places.
     """
     kept = load_refined(folder, encoder.device)
+    columns = kept.columns_of(subject)
+    if kept.configuration.head == "shared":
+        refuse_other_places(shards, np.append(kept.people, subject))
     train = windows(shards, [subject], stories.train, longest_history)
     test = windows(shards, [subject], stories.test, longest_history)
     frozen = _features(encoder, kept, shards, store, train)
@@ -88,7 +95,9 @@ def evaluate(
             (kept.encoder, _features(kept.encoder, kept, shards, store, train)),
         )
     )
-    own = kept.head.predict(_features(kept.encoder, kept, shards, store, test, kept.layer_weights))
+    own = kept.head.predict(_features(kept.encoder, kept, shards, store, test, kept.layer_weights))[
+        :, columns
+    ]
     tr_s, story = shards.card.tr_s, test.story
     drawn = resampled_scores(test.y, (before, after, own), story, tr_s)
     block = max(round(PAIRED_BLOCK_S / tr_s), 1)

@@ -32,24 +32,46 @@ class Kept:
     """A refined encoder as read back.
 
     origin: what it was made from, as given to `save_refined`.  layer_weights: as in `Refined`.
+    people: (V,) whose each target was that it was refined for.
     """
 
     encoder: Encoder
     head: Head
     configuration: Configuration
     origin: dict[str, Any]
+    people: NDArray[np.str_]
     layer_weights: NDArray[np.float32] | None = None
+
+    def columns_of(self, subject: str) -> NDArray[np.int64]:
+        """Which of the head's targets are this subject's. Raises DataError if it has none for them."""
+        if self.configuration.head == "shared":
+            return np.arange(self.head.weight.shape[1])
+        columns = np.flatnonzero(self.people == subject)
+        if not len(columns):
+            others = ", ".join(dict.fromkeys(self.people.tolist()))
+            raise DataError(
+                f"{subject}: the head was refined for {others}",
+                "evaluate those, or refine for this subject",
+            )
+        return columns
 
 
 def save_refined(
-    folder: Path, refined: Refined, encoder: Encoder, reports: list[Report], origin: dict[str, Any]
+    folder: Path,
+    refined: Refined,
+    encoder: Encoder,
+    targets: pa.Table,
+    reports: list[Report],
+    origin: dict[str, Any],
 ) -> None:
     """Write `folder` whole or not at all, in place of an older one.
 
     It holds the encoder and feature extractor as `from_pretrained` loads them, `head.safetensors`,
-    `scores.parquet` (per target: r on validation before and after, alpha), `changes.parquet` (how far each
-    parameter type moved in each layer, see `changes`), `config.yaml` and `refined.json` (origin, epoch,
-    validation scores of each epoch, weights of the hidden states where the head sums them).
+    `scores.parquet` (per target: whose, its number there, r on validation before and after, noise ceiling,
+    alpha), `changes.parquet` (how far each parameter type moved in each layer, see `changes`), `config.yaml`
+    and `refined.json` (origin, epoch, validation scores of each epoch, weights of the hidden states where the
+    head sums them).
+    targets: as `targets_of` gives them.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -62,10 +84,12 @@ def save_refined(
     )
     table = pa.table(
         {
-            "target": np.arange(len(head.bias), dtype=np.int32),
+            "subject": targets["subject"],
+            "target": targets["target"],
             "r_before": reports[0].scores.astype(np.float32),
             "r_after": reports[refined.epoch].scores.astype(np.float32),
-            "alpha": head.alpha,
+            "ceiling": targets["ceiling"],
+            "alpha": np.tile(head.alpha, len(targets) // len(head.alpha)),  # a shared head's are everybody's
         }
     )
     pq.write_table(table, partial / "scores.parquet")
@@ -115,11 +139,15 @@ def load_refined(folder: Path, device: torch.device | str = "cpu") -> Kept:
     try:
         arrays: dict[str, NDArray[np.float32]] = load_file(path)
         head = Head(**arrays)
-    except (OSError, SafetensorError, TypeError) as error:
-        raise DataError(f"{path}: can't be read ({error})", "run `wav2bold refine` again") from None
+        path = folder / "scores.parquet"
+        people = np.array(pq.read_table(path, columns=["subject"])["subject"].to_pylist())
+    except (OSError, SafetensorError, TypeError, pa.ArrowInvalid, KeyError) as error:
+        said = " ".join(str(error).split())
+        raise DataError(f"{path}: can't be read ({said})", "run `wav2bold refine` again") from None
     encoder = load_encoder(str(folder), str(device))
     configuration = Configuration.load(folder / "config.yaml")
-    return Kept(encoder, head, configuration, origin, _layer_weights(folder, encoder, configuration))
+    weights = _layer_weights(folder, encoder, configuration)
+    return Kept(encoder, head, configuration, origin, people, weights)
 
 
 def _layer_weights(

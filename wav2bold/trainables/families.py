@@ -62,11 +62,16 @@ def convolved(model: SpeechModel, audio_BS: Tensor) -> Tensor:
 def embedded(model: SpeechModel, features_BFC: Tensor) -> Tensor:
     """Input of the first transformer layer, (B, F, D): projection and positions."""
     projected = model.feature_projection(features_BFC)
-    hidden_BFD = projected if isinstance(projected, Tensor) else projected[0]  # HuBERT gives nothing beside
+    # HuBERT gives nothing beside
+    return positioned(model, projected if isinstance(projected, Tensor) else projected[0])
+
+
+def positioned(model: SpeechModel, hidden_BFD: Tensor) -> Tensor:
+    """Input of the first transformer layer, (B, F, D), of what was projected: with its positions."""
     hidden_BFD = hidden_BFD + model.encoder.pos_conv_embed(hidden_BFD)
     if not norm_is_last(model):
         hidden_BFD = model.encoder.layer_norm(hidden_BFD)
-    return cast(Tensor, hidden_BFD)
+    return hidden_BFD
 
 
 def through_layers(

@@ -98,6 +98,13 @@ class Hearing:
         """The rows cut to so many shares that take equally long, as far as that can be; some may be empty."""
         return np.array_split(rows, shares)
 
+    def sequences(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """The first row and the frames of each sequence that goes through the encoder for these windows."""
+        return [(int(row), self.frames) for row in rows]
+
+    def attention(self, _rows: NDArray[np.int64]) -> None:
+        """Which frames attend to which: in a window, all to all."""
+
     @cached_property
     def states(self) -> tuple[int, ...]:
         """Numbers of the K hidden states that are read."""

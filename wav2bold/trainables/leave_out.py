@@ -61,11 +61,11 @@ class Solved:
     """Ridge on some rows, whatever the targets and the penalty.
 
     centre: (P,) mean of the features.  left: (N, K) orthonormal directions over rows.  size: (K,) squared
-    singular value of each; infinite for the constant, which the intercept fits without penalty.
+    singular value of each; infinite for the last, the constant, which the intercept fits without penalty.
     right: (P, K) product of the centred features with left: weights are right (left' y / (size + alpha)).
     whole: left has all N directions (kernel form), and a fold's matrices take its targets as they are; else
     (primal form) they take the targets' product with left.  dtype: of what takes part in those products.
-    kept: matrices of folds by number, where they are kept.
+    constant: (N,) as in `solve`.  kept: matrices of folds by number, where they are kept.
     """
 
     alphas: tuple[float, ...]
@@ -76,7 +76,12 @@ class Solved:
     right: NDArray[np.float32]
     whole: bool
     dtype: DTypeLike = np.float32
+    constant: NDArray[np.float64] | None = None
     kept: dict[int, list[Float]] = field(default_factory=dict, repr=False)
+
+    def constant_in(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """The constant in some rows; None where it is 1."""
+        return None if self.constant is None else self.constant[rows]
 
     @property
     def matrices_bytes(self) -> int:
@@ -105,7 +110,7 @@ class Solved:
     def matrices(self, number: int) -> Iterator[Float]:
         """For each penalty, (B, T) in kernel and (B, K) in primal form: predicts a fold's held-out rows.
 
-        The prediction's mean over the held-out rows is taken out: a correlation doesn't ask for it.
+        The constant is taken out of the prediction for the held-out rows: a correlation doesn't ask for it.
         """
         if number in self.kept:
             yield from self.kept[number]
@@ -114,32 +119,39 @@ class Solved:
             yield _predicting(self, self.folds[number], alpha).astype(self.dtype)
 
 
-def solve(x: NDArray[np.float64], folds: Sequence[Fold], alphas: tuple[float, ...]) -> Solved:
+def solve(
+    x: NDArray[np.float64],
+    folds: Sequence[Fold],
+    alphas: tuple[float, ...],
+    constant: NDArray[np.float64] | None = None,
+) -> Solved:
     """One decomposition of (N, P) features, of the smaller of rows' and features' products.
 
+    constant: (N,) what an intercept of 1 adds to each row, if that isn't 1 itself.
     In float64: in float32 eigh took as long (2 s at 2,000 rows, OpenBLAS 0.3.31) and predictions at a penalty
     of 1 were off by 2e-4 of a target's spread, since it errs by 1e-7 of the largest of all eigenvalues.
     """
-    centre = x.mean(0)
-    x = x - centre
     rows, width = x.shape
+    x = x.copy()
+    centre = level_out(x, constant)
+    unit = np.full(rows, rows**-0.5) if constant is None else constant / np.linalg.norm(constant)
     # no fold trains on more rows than there are features: then its rows are fewer numbers to take in
     whole = max(len(fold.train) for fold in folds) <= width
     if whole:
         gram = x @ x.T
         # the constant, which the centred features leave to itself, becomes the largest direction
-        size, left = _eigh(gram + (2 * np.trace(gram) + 1) / rows)
-        left[:, -1] = rows**-0.5
+        size, left = _eigh(gram + (2 * np.trace(gram) + 1) * np.outer(unit, unit))
+        left[:, -1] = unit
         size = np.append(np.maximum(size[:-1], 0), np.inf)
         right = x.T @ left
     else:
         size, turned = _eigh(x.T @ x)
         there = size > np.finfo(np.float64).eps * size[-1]
         size, turned = size[there], turned[:, there]
-        left = np.column_stack([x @ (turned / np.sqrt(size)), np.full(rows, rows**-0.5)])
+        left = np.column_stack([x @ (turned / np.sqrt(size)), unit])
         right = np.column_stack([turned * np.sqrt(size), np.zeros(width)])
         size = np.append(size, np.inf)
-    solved = Solved(alphas, folds, centre, left, size, right.astype(np.float32), whole)
+    solved = Solved(alphas, folds, centre, left, size, right.astype(np.float32), whole, constant=constant)
     return solved if whole or _lost(solved) <= LOST else replace(solved, dtype=np.float64)
 
 
@@ -155,7 +167,20 @@ def _predicting(
     else:
         fitted = left / (1 + alpha / size)
         matrix = np.linalg.solve(np.eye(len(fold.out)) - fitted @ left.T, held).T @ fitted
-    return np.asarray(matrix - matrix.mean(0))
+    level_out(matrix, solved.constant_in(fold.held))
+    return np.asarray(matrix)
+
+
+def level_out(values: Float, constant: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """Take a constant (N,), 1 where it is None, out of values (N, V) in place; gives how much of it: (V,)."""
+    if constant is None:
+        # sums of equal float32 are exact in float64: what is constant is exactly zero from here on
+        level = values.mean(0, dtype=np.float64)
+        values -= level
+    else:
+        level = constant @ values / (constant @ constant)
+        values -= np.outer(constant, level)
+    return np.asarray(level)
 
 
 def _lost(solved: Solved) -> float:

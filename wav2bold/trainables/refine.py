@@ -23,10 +23,13 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import hearing_of
 from wav2bold.trainables.noise import Clock, NoiseModel, groups_of, whitened
-from wav2bold.trainables.reduced import reduced
+from wav2bold.trainables.people import refuse_other_places, targets_of
+from wav2bold.trainables.pretraining import Pretraining, below_masks
+from wav2bold.trainables.reduced import Factors, reduced
 from wav2bold.trainables.resuming import Checkpoint, Place, identity_of
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report, brain_score, pearson
+from wav2bold.trainables.shared_head import for_everyone
 from wav2bold.trainables.stage1 import solve_stage1
 from wav2bold.trainables.stage2 import DivergedError, Stage2
 from wav2bold.trainables.team import ALONE, Team
@@ -49,6 +52,7 @@ class Material:
 class Refined:
     """The refined encoder of the epoch whose validation score was best; epoch 0 if none helped.
 
+    With `objective: pretrain` that of the last epoch: a choice by its score would be made by BOLD.
     model: a copy, the pretrained one is untouched.  head: fitted with it.  score: on validation.
     layer_weights: (K,) with which the head sums hidden states, None where it doesn't.
     """
@@ -77,11 +81,16 @@ def refine(
     checkpoint: a folder in which each epoch leaves where the refinement is (see `resuming`). Whoever finds it
     yields the reports that were made, goes on, and ends with the same numbers.
     team: who share the work; each of them calls this with the same arguments, and sees the same.
-    A loss that stops being a number ends it with the best epoch so far; the last report's note says so.
-    Raises UserError if not even one window fits into memory, or if the head can't have its rank.
+    A loss that stops being a number ends it with the epoch kept so far; the last report's note says so.
+    With `objective: pretrain` stage 2 never sees BOLD (see `pretraining`): the last epoch is kept, and every
+    report's score is that of a stage 1 solved anew on the encoder as it is then, in the noise of the first.
+    Raises UserError if not even one window fits into memory, if the head can't have its rank, or if people
+    can't share it.
     """
     started = time.monotonic()
     torch.set_flush_denormal(True)  # denormals can stall a processor tenfold
+    if configuration.head == "shared":
+        refuse_other_places(material.shards, material.train.subject)
     unfrozen = unfreeze(material.encoder, configuration, seed)
     train, validation = (
         hearing_of(material.encoder, material.shards, material.store, some, configuration, unfrozen.boundary)
@@ -96,23 +105,31 @@ def refine(
     def report(
         epoch: int, loss: float, head: Head, noise: NoiseModel, features: NDArray[np.float32], note: str = ""
     ) -> Report:
-        predicted = head.predict(validation_drift.removed(features))
+        own = head.predict(validation_drift.removed(features))
+        predicted = for_everyone(own, material.validation.y.shape[1])
         scores = pearson(material.validation.y, predicted)
         white = white_scores(noise, validation_clock, material.validation.y, predicted)
         seconds = time.monotonic() - started
         last = epoch == configuration.epochs or not unfrozen.names
         return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
 
+    def solved(
+        features: NDArray[np.float32], noise: NoiseModel | None = None
+    ) -> tuple[Head, NoiseModel, Factors | None]:
+        """Stage 1 on an encoder's features of the training windows, in the noise if it is known."""
+        features = drift.removed(features)
+        head, noise = solve_stage1(features, material.train, tr_s, configuration, seed, noise)
+        if configuration.head_rank is None:
+            return head, noise, None
+        factors = reduced(head, configuration.head_rank, features)
+        return replace(head, weight=factors[0] @ factors[1]), noise, factors
+
     def begin() -> Place:
         """Where it was, or else stage 1."""
         found = None if kept is None else kept.load()
         if found is not None:
             return found
-        features, factors = drift.removed(train.frozen_pooled), None
-        head, noise = solve_stage1(features, material.train, tr_s, configuration, seed)
-        if configuration.head_rank is not None:
-            factors = reduced(head, configuration.head_rank, features)
-            head = replace(head, weight=factors[0] @ factors[1])
+        head, noise, factors = solved(train.frozen_pooled)
         first = report(0, math.nan, head, noise, validation.frozen_pooled)
         weights = train.first_weights
         found = Place((first,), noise, head, 0, head, best_weights=weights, factors=factors)
@@ -135,16 +152,38 @@ def refine(
     if told.last:
         return best
 
-    criterion = Criterion(
-        material.train.y,
-        material.train.subject,
-        Clock.of(material.train, tr_s),
-        noise,
-        configuration.loss,
-        ceiling_weights(material) if configuration.weight_by_ceiling else None,
-        material.encoder.device,
-    )
-    training = Stage2(unfrozen.model, train, head, criterion, drift, configuration, seed, place.factors, team)
+    training: Stage2
+    if configuration.objective == "pretrain":
+        training = Pretraining(
+            unfrozen.model,
+            hearing_of(
+                material.encoder,
+                material.shards,
+                material.store,
+                material.train,
+                configuration,
+                below_masks(unfrozen.boundary),
+            ),
+            train,
+            head,
+            lambda features: solved(features, noise)[0],
+            configuration,
+            seed,
+            team,
+        )
+    else:
+        criterion = Criterion(
+            material.train.y,
+            material.train.subject,
+            Clock.of(material.train, tr_s),
+            noise,
+            configuration.loss,
+            ceiling_weights(material) if configuration.weight_by_ceiling else None,
+            material.encoder.device,
+        )
+        training = Stage2(
+            unfrozen.model, train, head, criterion, drift, configuration, seed, place.factors, team
+        )
     if place.training:
         training.restore(place.training)
     while True:
@@ -163,8 +202,8 @@ def refine(
             told = replace(told, epoch=epoch, loss=loss, score=best.score, last=True, note=note)
         else:
             features = validation.all_pooled(training.model, weights, team)
-            told = team.first(partial(report, epoch, loss, head, noise, features))
-            if told.score > best.score:
+            told = team.first(partial(report, epoch, loss, head, noise, features, training.note))
+            if not configuration.keeps_best or told.score > best.score:
                 best = Refined(configuration, merged(training.model), head, epoch, told.score, weights)
             if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
                 told = replace(told, last=True)
@@ -190,9 +229,7 @@ def ceiling_weights(material: Material) -> NDArray[np.float32]:
 
     Raises DataError if no target has one; a target without one counts as the others do on average.
     """
-    people = tuple(dict.fromkeys(material.train.subject))
-    tables = [material.shards.targets(str(person)) for person in people]
-    ceiling = np.concatenate([np.asarray(table["ceiling"], np.float64) for table in tables])
+    ceiling = targets_of(material.shards, material.train.subject)["ceiling"].to_numpy().astype(np.float64)
     if not np.isfinite(ceiling).any():
         raise DataError(
             "weight_by_ceiling: no target has a noise ceiling",

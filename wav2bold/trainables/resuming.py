@@ -55,7 +55,8 @@ class Place:
     """Where a refinement is after an epoch.
 
     reports: of all epochs so far, from 0 on.  noise: of stage 1.  head: as it is now.
-    training: as `Stage2.state` gives it; empty after epoch 0.  best_epoch: the one whose score is best.
+    training: as `Stage2.state` gives it; empty after epoch 0.  best_epoch: the one that is kept, as
+    `Refined` says: that whose score is best, or the last.
     best_head, best_parameters: the head and the trained parameters after it, the latter empty for epoch 0.
     best_weights: of the hidden states then, None where they aren't summed.
     factors: that stage 2 begins with, as in `TorchHead`.
@@ -80,7 +81,7 @@ class Place:
         *,
         is_best: bool,
     ) -> "Place":
-        """The place one epoch later. is_best: whether its score is the best so far."""
+        """The place one epoch later. is_best: whether it is the one to keep so far."""
         later = replace(self, reports=(*self.reports, report), head=head, training=training)
         if not is_best:
             return later

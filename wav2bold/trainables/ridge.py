@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wav2bold.trainables.leave_out import Float, Fold, Solved, folds_of, solve
+from wav2bold.trainables.leave_out import Float, Fold, Solved, folds_of, level_out, solve
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
 """Penalties tried, on the squared norm of the weights of standardised features."""
@@ -94,6 +94,7 @@ class Decomposition:
 
     A set is decomposed when a target first needs it; another subject with the same rows then costs matrix
     products only. standard: (N, P).  alphas: falling.  Other fields: see `decompose`.
+    constant: (N,) what an intercept of 1 adds to each row; None where that is 1 itself.
     """
 
     mean: NDArray[np.float32]
@@ -103,24 +104,27 @@ class Decomposition:
     alphas: tuple[float, ...]
     guard: int
     max_bytes: int
+    constant: NDArray[np.float64] | None = None
     _solved: dict[bytes, Solved] = field(default_factory=dict, repr=False)
 
-    def fit(self, y: NDArray[np.float32], head_l2: float = 1.0) -> Head:
+    def fit(
+        self, y: NDArray[np.float32], head_l2: float = 1.0, beside: NDArray[np.float32] | None = None
+    ) -> Head:
         """Ridge with the penalty of each target chosen by cross-validation.
 
         y: (N, V), NaN where a subject lacks the volume.  head_l2: the chosen penalty is multiplied by this
         before the final fit. The penalty chosen has the highest Pearson r, mean over folds; a fold counts 0
         where target or prediction is constant; of equals the largest is taken. Subjects who lack volumes are
         fitted on their own rows.
+        beside: (N, V) squares of what the target has in these rows and no head predicts, if y leaves some
+        out: they belong to a target's size in its correlation.
         Raises DataError if a fold has no row to train on.
         """
         weight = np.zeros((self.standard.shape[1], y.shape[1]), np.float32)
         bias, alpha = np.zeros((2, y.shape[1]), np.float32)
         for rows, batch in self._batches(y):
             values = np.asarray(y[np.ix_(rows, batch)], np.float32)
-            # sums of equal float32 are exact in float64: what is constant is exactly zero from here on
-            bias[batch] = level = values.mean(0, dtype=np.float64)
-            values -= level
+            bias[batch] = level_out(values, self._constant_in(rows))
             varies = values.any(0)
             if not varies.any():
                 continue
@@ -128,7 +132,8 @@ class Decomposition:
             if len(columns) < len(batch):
                 values = values[:, varies]
             solved = self._of(rows)
-            best = np.array(self.alphas)[_scores(solved, values).argmax(0)] * head_l2
+            more = None if beside is None else beside[np.ix_(rows, columns)]
+            best = np.array(self.alphas)[_scores(solved, values, more).argmax(0)] * head_l2
             code = _product(solved.left.T.astype(np.float32), values)
             code /= np.add.outer(solved.size, best).astype(np.float32)
             fitted = _product(solved.right, code)
@@ -146,7 +151,7 @@ class Decomposition:
         chosen = np.abs(np.array(self.alphas)[:, None] - alpha).argmin(0)
         for rows, batch in self._batches(y):
             values = np.asarray(y[np.ix_(rows, batch)], np.float32)
-            values -= values.mean(0, dtype=np.float64)
+            level_out(values, self._constant_in(rows))
             solved = self._of(rows)
             code = _code(solved, values)
             for number, fold in enumerate(solved.folds):
@@ -156,10 +161,13 @@ class Decomposition:
                     columns = np.flatnonzero(chosen[batch] == row)
                     if len(columns):
                         held[:, columns] -= _product(matrix, np.ascontiguousarray(taken[:, columns]))
-                held -= held.mean(0, dtype=np.float64)
+                level_out(held, solved.constant_in(fold.held))
                 held[:, alpha[batch] == 0] = 0
                 found[np.ix_(rows[fold.held], batch)] = held
         return found
+
+    def _constant_in(self, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        return None if self.constant is None else self.constant[rows]
 
     def _batches(self, y: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Targets that have the same volumes, as many as memory allows: (rows, columns) of each batch."""
@@ -184,7 +192,8 @@ class Decomposition:
         key = rows.tobytes()
         if key not in self._solved:
             folds = folds_of(self.story[rows], rows, self.guard)
-            solved = solve(self.standard[rows].astype(np.float64), folds, self.alphas)
+            x = self.standard[rows].astype(np.float64)
+            solved = solve(x, folds, self.alphas, self._constant_in(rows))
             if solved.matrices_bytes <= self.max_bytes / 2:
                 solved.keep()
             held = sum(each.nbytes for each in self._solved.values())
@@ -194,18 +203,20 @@ class Decomposition:
         return self._solved[key]
 
 
-def _scores(solved: Solved, values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _scores(
+    solved: Solved, values: NDArray[np.float32], beside: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
     """Held-out Pearson r of every penalty and target, mean over folds: (A, V).
 
-    values: (N, V) without their mean.
+    values: (N, V) without their constant.  beside: as in `Decomposition.fit`.
     """
     scores = np.zeros((len(solved.alphas), values.shape[1]))
     code = _code(solved, values)
     for number, fold in enumerate(solved.folds):
         train, taken = _taken(solved, fold, values, code)
         held = values[fold.held].astype(np.float64)
-        held -= held.mean(0)
-        spread = np.sqrt((held**2).sum(0))
+        level_out(held, solved.constant_in(fold.held))
+        spread = np.sqrt((held**2).sum(0) + (0 if beside is None else beside[fold.held].sum(0)))
         compared = (spread > 0) & train.any(0)
         for row, matrix in enumerate(solved.matrices(number)):
             predicted = _product(matrix, taken)
@@ -219,12 +230,12 @@ def _scores(solved: Solved, values: NDArray[np.float32]) -> NDArray[np.float64]:
 def _taken(
     solved: Solved, fold: Fold, values: NDArray[np.float32], code: Float | None
 ) -> tuple[NDArray[np.float32], Float]:
-    """A fold's training rows' values without their mean, and what its matrices take.
+    """A fold's training rows' values without their constant, and what its matrices take.
 
     code: the product of left and all values in primal form, else None.
     """
     train = values[fold.train]
-    train -= train.mean(0, dtype=np.float64)
+    level_out(train, solved.constant_in(fold.train))
     if code is None:
         return train, train
     return train, np.asarray(code - solved.left[fold.out].T.astype(solved.dtype) @ values[fold.out])

@@ -44,7 +44,7 @@ class Report:
     loss: mean of the epoch's steps (NaN in epoch 0).  score: mean r over targets on the validation
     stories.  scores: (V,) r per target.  white_score: the same mean where noise was made white.
     seconds: since the refinement began, without those that a kill cost.  last: whether no epoch follows.
-    note: what went wrong, or "".
+    note: what went wrong or is to be known, or "".
     """
 
     epoch: int

@@ -18,22 +18,32 @@ from wav2bold.trainables.ridge import (
     fit_head,
     standardised,
 )
+from wav2bold.trainables.shared_head import fit_shared_head
 
 ADAM_STEPS, ADAM_LR = 2000, 1e-2
 """With which Adam came within 1e-3 of ridge's predictions in tests."""
 
 
 def solve_stage1(
-    features: NDArray[np.float32], windows: Windows, tr_s: float, configuration: Configuration, seed: int
+    features: NDArray[np.float32],
+    windows: Windows,
+    tr_s: float,
+    configuration: Configuration,
+    seed: int,
+    noise: NoiseModel | None = None,
 ) -> tuple[Head, NoiseModel]:
-    """The head of a configuration, and the noise that it was fitted in. features: (N, P) without drift."""
-    if configuration.noise == "ar":
-        noise = fit_noise_of(features, windows, tr_s, configuration.history)
-        return fit_head_in_noise(features, windows, tr_s, noise, configuration.head_l2), noise
-    head = fit_head(features, windows.y, windows.story, configuration.head_l2, guard=configuration.history)
+    """The head of a configuration, and the noise that it was fitted in.
+
+    features: (N, P) without drift.  noise: if it is known; None fits it, where the configuration has one.
+    """
+    guard = configuration.history
+    if noise is None:
+        noise = fit_noise_of(features, windows, tr_s, guard) if configuration.noise == "ar" else WHITE
+    fit = fit_shared_head if configuration.head == "shared" else fit_head_in_noise
+    head = fit(features, windows, tr_s, noise, configuration.head_l2, guard)
     if configuration.stage1 == "adam":
         head = fit_by_adam(features, windows.y, head.alpha, ADAM_STEPS, ADAM_LR, seed)
-    return head, WHITE
+    return head, noise
 
 
 def fit_noise_of(features: NDArray[np.float32], windows: Windows, tr_s: float, guard: int = 0) -> NoiseModel:

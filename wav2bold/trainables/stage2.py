@@ -16,6 +16,7 @@ from torch import Tensor
 from wav2bold.config import Configuration
 from wav2bold.errors import UserError
 from wav2bold.trainables.batches import BLOCK, Step, steps_of
+from wav2bold.trainables.convolution import first_kernel
 from wav2bold.trainables.drift import Drift, FollowedDrift
 from wav2bold.trainables.families import SpeechModel
 from wav2bold.trainables.hearing import AnyHearing
@@ -58,22 +59,55 @@ class Stage2:
         factors: Factors | None = None,
         team: Team = ALONE,
     ) -> None:
-        self._hearing, self._criterion, self._options, self._seed = hearing, criterion, configuration, seed
-        self._team = team
+        self._criterion = criterion
         device = hearing.encoder.device
-        self.model = model
-        named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
-        self._unfrozen = [each for _, each in named]
-        self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
-        self._head = TorchHead(head, device, factors)
+        self._head = TorchHead(head, device, factors, first_kernel(configuration, len(head.mean)))
         weights = hearing.first_weights
         self._logits_K = (
             None if weights is None else torch.zeros(len(weights), device=device, requires_grad=True)
         )
-        self._beside = [] if self._logits_K is None else [self._logits_K]
-        self._of_head = [*self._head.parameters, *self._beside]
-        self._beside += [] if factors is None else self._head.parameters[: len(factors)]
+        logits = [] if self._logits_K is None else [self._logits_K]
         self._drift = FollowedDrift(drift, hearing.frozen_pooled, device)
+        self._measured = int(np.isfinite(criterion.y).sum())
+        self._pooled = torch.compile(hearing.pooled) if configuration.compile else hearing.pooled
+        self._begin(model, hearing, configuration, seed, team, white=criterion.noise.is_white)
+        self._move(self._head.parameters, logits, [*logits, *self._head.beside])
+
+    def _begin(
+        self,
+        model: SpeechModel,
+        hearing: AnyHearing,
+        configuration: Configuration,
+        seed: int,
+        team: Team,
+        *,
+        white: bool,
+    ) -> None:
+        """What training has whatever it is for: a model, and windows in an order, so many in a step.
+
+        white: whether volumes don't depend on each other, so that windows come one by one.
+        """
+        self._hearing, self._options, self._seed, self._team = hearing, configuration, seed, team
+        self.model = model
+        self._block = 1 if white else min(BLOCK, configuration.batch)
+        blocks, rows = hearing.most_blocks(self._block)
+        self._at_once = max(configuration.batch // rows, 1)
+        self._all_steps = -(-blocks // self._at_once) * configuration.epochs
+        self.micro_batch = configuration.micro_batch or configuration.batch
+        self._steps = 0
+
+    def _move(
+        self, of_head: Sequence[Tensor], below_head: Sequence[Tensor], beside: Sequence[Tensor]
+    ) -> None:
+        """Let optimisers move the encoder, and these at the head's rate.
+
+        below_head: those that act on each window by itself.  beside: those that `head` doesn't tell.
+        """
+        configuration = self._options
+        named = [(name, each) for name, each in self.model.named_parameters() if each.requires_grad]
+        self._unfrozen = [each for _, each in named]
+        self._start = [each.detach().clone() for each in self._unfrozen] if configuration.anchor_l2 else []
+        self._of_head, self._below_head, self._beside = [*of_head, *below_head], below_head, beside
         self._optimisers = optimisers_of(
             named,
             self._of_head,
@@ -82,15 +116,12 @@ class Stage2:
             head_lr=configuration.head_lr,
             weight_decay=configuration.weight_decay,
         )
-        self._block = 1 if criterion.noise.is_white else min(BLOCK, configuration.batch)
-        blocks, rows = hearing.most_blocks(self._block)
-        self._at_once = max(configuration.batch // rows, 1)
-        self._all_steps = -(-blocks // self._at_once) * configuration.epochs
         self._schedules = self._schedules_from(0)
-        self._measured = int(np.isfinite(criterion.y).sum())
-        self.micro_batch = configuration.micro_batch or configuration.batch
-        self._pooled = torch.compile(hearing.pooled) if configuration.compile else hearing.pooled
-        self._steps = 0
+
+    @property
+    def note(self) -> str:
+        """What to know of the training beside its numbers; "" if nothing."""
+        return ""
 
     @property
     def head(self) -> Head:
@@ -125,9 +156,9 @@ class Stage2:
     def state(self) -> dict[str, Tensor]:
         """All that steps have changed but the head: what `restore` needs to go on from here.
 
-        The trained parameters, the head's factors and the hidden states' weights, what the optimisers and the
-        drift remember, the steps done, the micro-batch. Rates and the order of windows depend on the number
-        of the step and of the epoch alone.
+        The trained parameters, what the head's weight is made of, the hidden states' weights, what the
+        optimisers and the drift remember, the steps done, the micro-batch. Rates and the order of windows
+        depend on the number of the step and of the epoch alone.
         """
         found = {f"{PARAMETERS}{name}": value for name, value in trained_parameters(self.model).items()}
         found |= {f"beside.{number}": value.detach().clone() for number, value in enumerate(self._beside)}
@@ -162,9 +193,9 @@ class Stage2:
         """One step of the optimisers; the mean loss before it."""
         while (loss := self._backward(step)) is None:
             self._halve()
-        heard = [*self._unfrozen, *([] if self._logits_K is None else [self._logits_K])]
+        heard = [*self._unfrozen, *self._below_head]
         self._team.add_up([each.grad for each in heard if each.grad is not None])
-        (self._head.penalty() / self._measured).backward()
+        self._penalise()
         if self._start:
             self._anchor()
         torch.nn.utils.clip_grad_norm_([*self._unfrozen, *self._of_head], self._options.clip)
@@ -184,11 +215,11 @@ class Stage2:
             each.zero_grad()
         rows = np.concatenate(step)
         shares = self._hearing.divided(rows, self._team.size)
-        counts = [len(share) for share in shares]
+        counts = [self._given(share) for share in shares]
         own = shares[self._team.rank]
         if not len(own):  # one that isn't counted: its gradients are 0, and there
             own = rows[:1]
-        pieces = np.array_split(own, -(-len(own) // self.micro_batch))
+        pieces = self._pieces(own)
         features_BP = within_memory(partial(self._forward, pieces))
         if self._team.any(features_BP is None):
             return None
@@ -219,7 +250,7 @@ class Stage2:
         pieces, features_BP: this one's own.  every_BP: everybody's, of which `mine` are this one's.
         Where its windows don't fit into memory together, each piece is heard anew.
         """
-        loss = self._loss(step, every_BP) / max(self._criterion.count(step), 1)
+        loss = self._mean_loss(step, every_BP)
         loss.backward()
         assert every_BP.grad is not None
         grad = every_BP.grad[mine]
@@ -228,9 +259,17 @@ class Stage2:
         if len(pieces) == 1:
             features_BP.backward(grad)
         else:
-            for rows, part in zip(pieces, grad.split([len(rows) for rows in pieces]), strict=True):
+            for rows, part in zip(pieces, grad.split([self._given(rows) for rows in pieces]), strict=True):
                 self._features(rows).backward(part)
         return loss.detach()
+
+    def _pieces(self, rows: NDArray[np.int64]) -> Sequence[NDArray[np.int64]]:
+        """These windows in pieces that go through the encoder at once."""
+        return np.array_split(rows, -(-len(rows) // self.micro_batch))
+
+    def _given(self, rows: NDArray[np.int64]) -> int:
+        """How many rows `_features` gives of these windows."""
+        return len(rows)
 
     def _features(self, rows: NDArray[np.int64]) -> Tensor:
         """(B, P) of windows, before their drift is taken out."""
@@ -263,10 +302,14 @@ class Stage2:
         width = every[0].shape[-1] if every[0].ndim > 2 else 1
         return torch.cat([one.reshape(-1, width) for one in every]).std(0)
 
-    def _loss(self, blocks: Sequence[NDArray[np.int64]], features_BP: Tensor) -> Tensor:
-        """Sum over the blocks of what the predictions from these features cost."""
-        rows = np.concatenate(list(blocks))
-        return self._criterion.total(blocks, self._head(self._drift.removed(rows, features_BP)))
+    def _mean_loss(self, step: Step, features_BP: Tensor) -> Tensor:
+        """What the predictions from the features of a step's windows cost."""
+        predicted_BV = self._head(self._drift.removed(np.concatenate(step), features_BP))
+        return self._criterion.total(step, predicted_BV) / max(self._criterion.count(step), 1)
+
+    def _penalise(self) -> None:
+        """Add the gradient of the head's penalty."""
+        (self._head.penalty() / self._measured).backward()
 
     def _anchor(self) -> None:
         """Add the gradient of anchor_l2 times the squared distance from the pretrained weights."""

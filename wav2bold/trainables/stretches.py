@@ -156,6 +156,15 @@ class StretchedHearing:
         story, place = self._place[number]
         return self._stored[story][place : place + 1].to(self.encoder.device).float()
 
+    def sequences(self, rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """The first row and the frames of each of these windows' stretches."""
+        found = [self.stretches[int(self._stretch_of[part[0]])] for part in self.together(rows)]
+        return [(int(one.rows[0]), self.encoder.frames(one.samples)) for one in found]
+
+    def attention(self, rows: NDArray[np.int64]) -> Tensor:
+        """(1, 1, F, F) whether a frame of the stretch of these rows may attend to another."""
+        return self._mask(self.stretches[int(self._stretch_of[rows[0]])])
+
     def pooled(self, model: SpeechModel, below: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Head features (B, n * D) of rows of one stretch; with gradient where `model` has it."""
         stretch = self.stretches[int(self._stretch_of[rows[0]])]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wav2bold.config import LossKind
+from wav2bold.trainables.convolution import convolved, folded
 from wav2bold.trainables.losses import FEWEST_TARGETS, dissimilarity, squared_error
 from wav2bold.trainables.noise import Clock, Group, NoiseModel, groups_of, whitener
 from wav2bold.trainables.reduced import Factors
@@ -22,38 +23,67 @@ class TorchHead:
     """A head whose weights move; the features' mean and spread stay those of stage 1.
 
     factors: of its weight, if those are to move in its place.
+    kernel: of the convolution before it, as `first_kernel` gives it; None if there is none.
     """
 
-    def __init__(self, head: Head, device: torch.device, factors: Factors | None = None) -> None:
-        self._head = head
+    def __init__(
+        self,
+        head: Head,
+        device: torch.device,
+        factors: Factors | None = None,
+        kernel: NDArray[np.float32] | None = None,
+    ) -> None:
+        self._head, self._convolves = head, kernel is not None
         self._mean, self._sd, self._alpha = (
             torch.tensor(part, device=device) for part in (head.mean, head.sd, head.alpha)
         )
+        before = () if kernel is None else (kernel,)
         self.parameters = [
             torch.tensor(part, device=device, requires_grad=True)
-            for part in (*(factors or (head.weight,)), head.bias)
+            for part in (*before, *(factors or (head.weight,)), head.bias)
         ]
+
+    @property
+    def beside(self) -> list[Tensor]:
+        """Those parameters that can't be told from `head`; none where it is weight and bias alone."""
+        *maps, _ = self.parameters
+        return maps if len(maps) > 1 else []
 
     def __call__(self, features_BP: Tensor) -> Tensor:
         """(B, V) predictions."""
         standard = (features_BP - self._mean) / self._sd
         *shared, weight, bias = self.parameters
+        if self._convolves:
+            kernel, *shared = shared
+            standard = convolved(standard, kernel)
         for factor in shared:
             standard = standard @ factor
         return torch.addmm(bias, standard, weight)
 
     def penalty(self) -> Tensor:
-        """Sum over targets of alpha * |w|^2: over the measured values it is stage 1's own penalty."""
-        *shared, weight, _ = self.parameters
+        """Sum over targets of alpha * |w|^2: over the measured values it is stage 1's own penalty.
+
+        w: from features to target, whatever it is made of.
+        """
+        *shared, weight = self._maps()
         # of a product, |A b|^2 = b' A'A b, where A'A is small
         other = shared[0].T @ shared[0] @ weight if shared else weight
         return (self._alpha * (weight * other).sum(0)).sum()
 
     def head(self) -> Head:
         """The head as it is now."""
-        *factors, bias = (part.detach().cpu().numpy().copy() for part in self.parameters)
+        with torch.no_grad():
+            *factors, bias = (part.cpu().numpy().copy() for part in (*self._maps(), self.parameters[-1]))
         weight = factors[0] if len(factors) == 1 else factors[0] @ factors[1]
         return Head(self._head.mean, self._head.sd, weight, bias, self._head.alpha)
+
+    def _maps(self) -> list[Tensor]:
+        """One or two matrices, whose product is the head's weight."""
+        *maps, _ = self.parameters
+        if not self._convolves:
+            return maps
+        kernel, first, *others = maps
+        return [folded(first, kernel), *others]
 
 
 @dataclass(frozen=True)
@@ -76,8 +106,12 @@ class Criterion:
         return int(self._counts[np.concatenate(list(blocks))].sum())
 
     def total(self, blocks: Sequence[NDArray[np.int64]], predicted_BV: Tensor) -> Tensor:
-        """Sum of what these predictions cost; the rows are those of the blocks, one after the other."""
+        """Sum of what these predictions cost; the rows are those of the blocks, one after the other.
+
+        predicted_BV: or of one person's targets, where all share them.
+        """
         y_BV = self._y(np.concatenate(list(blocks)))
+        predicted_BV = predicted_BV.repeat(1, y_BV.shape[1] // predicted_BV.shape[1])
         measured_BV = torch.isfinite(y_BV)
         y_BV = torch.nan_to_num(y_BV)
         if self.kind == "mse":

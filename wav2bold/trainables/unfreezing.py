@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import WavLMModel
+from transformers import Wav2Vec2Model, WavLMModel
 
 from wav2bold.config import AdaptedType, Configuration, Lora
 from wav2bold.errors import EncoderError
@@ -62,8 +62,14 @@ def lowest_boundary(encoder: Encoder, configuration: Configuration) -> Boundary:
     """The highest boundary below everything that the configuration trains and not above what the head reads.
 
     Raises EncoderError if it asks for a type, a layer, a hidden state or a rank that the encoder doesn't
-    have, or to train what lies above all that is read.
+    have, or to train what lies above all that is read; or if it continues a pre-training that can't be.
     """
+    if configuration.objective == "pretrain" and not isinstance(encoder.model, Wav2Vec2Model):
+        raise EncoderError(
+            f"objective: pretrain continues wav2vec2's contrastive loss, and {encoder.name} is of the family "
+            f"{encoder.model.config.model_type}, whose targets of pre-training were not published",
+            "give a wav2vec2 as encoder, or set objective: brain",
+        )
     names = trained_whole(encoder, configuration)
     if configuration.lora is not None:
         top = states_read(encoder, configuration.layers)[-1]

@@ -26,11 +26,13 @@ LOSSES: dict[LossKind, str] = {
 }
 OPTIMISERS = {"adamw": "AdamW [4]", "muon": "Muon for matrices and AdamW [4] for the rest"}
 PAPERS = (
+    "objective",
     "history",
     "pooling",
     "layers",
     "unfrozen",
     "lora",
+    "head",
     "head_l2",
     "head_rank",
     "loss",
@@ -62,7 +64,10 @@ def methods(findings: Findings) -> dict[str, Any]:
         "encoder": encoder_name(study.encoder),
         "hidden": _hidden(study.configuration.layers),
         "read": READ[study.configuration.pooling],
+        "kernel": study.configuration.conv_kernel if study.configuration.head == "conv_linear" else None,
+        "shared": study.configuration.head == "shared",
         "rank": study.configuration.head_rank,
+        "pretrain": study.configuration.objective == "pretrain",
         "loss": LOSSES[study.configuration.loss],
         "optimiser": OPTIMISERS[study.configuration.optimiser],
         "noise": ORDER if study.configuration.noise == "ar" else None,

@@ -67,7 +67,9 @@ class Proposals:
         values["head_l2"] = trial.suggest_float("head_l2", space.head_l2.low, space.head_l2.high, log=True)
         kinds = [kind for kind in self._kinds if trial.suggest_categorical(f"unfreeze_{kind}", [True, False])]
         unfrozen: dict[ParameterType, LayerRange | None] = dict.fromkeys(kinds)
-        if kinds or self.study.configuration.lora is not None:
+        if not kinds and self.study.configuration.objective == "pretrain":
+            unfrozen = dict(self.study.configuration.unfrozen)  # the head alone can't be pre-trained
+        if unfrozen or self.study.configuration.lora is not None:
             for name, rates in (("encoder_lr", self.study.encoder_rates), ("head_lr", space.head_lr)):
                 values[name] = trial.suggest_float(name, rates.low, rates.high, log=True)
         if any(kind in LAYERED for kind in kinds):

@@ -15,6 +15,7 @@ from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
@@ -49,9 +50,12 @@ def sweep(
     address, cpus: where it runs, as `cluster.connect` takes them.
     Raises StudyError for what can't be studied, RunsFailed if trials failed (the others are kept).
     """
-    card = open_shards(study.shards).card
+    shards = open_shards(study.shards)
+    card = shards.card
     split_stories(study.split, card)
     subjects = chosen_subjects(study.subjects, card)
+    if study.configuration.head == "shared":
+        refuse_other_places(shards, subjects)
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
     with connected(address, cpus) as have:

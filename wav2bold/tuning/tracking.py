@@ -36,7 +36,8 @@ class Trial:
     """A trial as MLflow remembers it.
 
     number: its place in the sweep, 0 is the paper's configuration.  scores: brain score by epoch on
-    the validation stories.  best_score: the highest of them.  status: as MLflow says.
+    the validation stories.  best_score: the highest of them,
+    or the last where that epoch is kept.  status: as MLflow says.
     seconds: the trial's own work, up to its last epoch.
     """
 
@@ -207,15 +208,15 @@ class Tracker:
     def _trial(self, run: Run) -> Trial:
         history = self._client.get_metric_history(run.info.run_id, "score")
         scores = tuple(metric.value for metric in sorted(history, key=lambda metric: metric.step))
+        configuration = Configuration.model_validate(yaml.safe_load(run.data.tags["wav2bold.configuration"]))
+        kept = scores if configuration.keeps_best else scores[-1:]
         return Trial(
             run_id=run.info.run_id,
             number=int(run.data.params["number"]),
             status=run.info.status,
-            configuration=Configuration.model_validate(
-                yaml.safe_load(run.data.tags["wav2bold.configuration"])
-            ),
+            configuration=configuration,
             scores=scores,
-            best_score=max(scores, default=float("nan")),
+            best_score=max(kept, default=float("nan")),
             seconds=run.data.metrics.get("seconds", float("nan")),
         )
 

@@ -47,7 +47,8 @@ class WarmTrial(tune.Trainable):
             if self._epochs is None:
                 self._epochs = self._reports()
             report = next(self._epochs)
-            self._best = max(self._best, report.score)
+            keeps_best = self._task["configuration"].get("objective", "brain") == "brain"
+            self._best = max(self._best, report.score) if keeps_best else report.score
             if report.last:
                 for _ in self._epochs:
                     raise AssertionError("refine yielded more epochs than its configuration has")

@@ -131,8 +131,11 @@ def configuration(chosen: Configuration, tr_s: float) -> str:
     penalty = f"the head's penalty is {times}the cross-validated one"
     if not chosen.refines:
         return f"{heard} and refines no part of the encoder: only the head is fitted; {penalty}."
+    done = "refines"
+    if chosen.objective == "pretrain":
+        done = "continues, on the training stories' sound alone, the pre-training of"
     return (
-        f"{heard} and refines {unfrozen(chosen)}, {layers(chosen)}, for {count(chosen.epochs, 'epoch')} "
+        f"{heard} and {done} {unfrozen(chosen)}, {layers(chosen)}, for {count(chosen.epochs, 'epoch')} "
         f"with a "
         f"learning rate of {chosen.encoder_lr:.2g}; {penalty}."
     )

@@ -15,6 +15,7 @@ from wav2bold.datasets.windows import windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.refine import Material, Refined, refine
 from wav2bold.trainables.scores import Report
 from wav2bold.trainables.team import ALONE, Team
@@ -55,7 +56,8 @@ class Workshop:
             yield report
         if team.is_first:
             if out is not None:
-                save_refined(out, refined, self.encoder, reports, task["origin"])
+                targets = targets_of(self.shards, material.train.subject)
+                save_refined(out, refined, self.encoder, targets, reports, task["origin"])
             if checkpoint is not None:
                 shutil.rmtree(checkpoint, ignore_errors=True)
 
