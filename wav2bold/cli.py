@@ -364,6 +364,9 @@ def score(
         bool,
         typer.Option("--low-level", help="What the encoder explains beyond log-mel energies and envelope."),
     ] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write the scores of every target here, as Parquet.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Score encoders on the test stories, each with a ridge fitted on the training stories.
@@ -376,9 +379,11 @@ def score(
         raise StudyError(
             "score: several tables at once", "give one of --by-layer, --by-region and --low-level"
         )
+    if low_level and out_file is not None:
+        raise StudyError("score: --low-level has no scores of targets to write", "leave out --out")
     who = None if subjects == "all" else _listed(subjects)
     controls: Any = {"random_weights": random_weights, "shift_bold": shift_bold, "bold_of": bold_of}
-    cuts: Any = {"by_layer": by_layer, "by_region": by_region}
+    cuts: Any = {"by_layer": by_layer, "by_region": by_region, "out": out_file}
     step: Any = steps.score_beyond if low_level else steps.score
     with watching("score") as progress:
         more = controls if low_level else controls | cuts

@@ -227,6 +227,7 @@ def score(
     bold_of: str | None = None,
     by_layer: bool = False,
     by_region: bool = False,
+    out: AnyPath | None = None,
     progress: Progress = silent,
 ) -> "list[Scored]":
     """Brain scores of encoders on the test stories, each with a ridge fitted on the training stories.
@@ -236,12 +237,15 @@ def score(
     Controls: random_weights in place of the encoders' own; shift_bold moves BOLD by half of each story;
     bold_of compares predictions with another subject's BOLD.
     by_layer: every hidden state by itself.  by_region: each region of targets, too.
+    out: gets r, its share of the ceiling, R2, p and whether it is significant of every target, as Parquet.
     """
     study = _study(study)
+    if out is not None:
+        check_file(Path(out))
     check_folder(study.results, RESULTS_CURE)
     from wav2bold.tuning import score as step
 
-    return step.score(
+    found = step.score(
         study,
         tuple(map(str, encoders)),
         None if shards is None else place(shards),
@@ -251,6 +255,12 @@ def score(
         by_region=by_region,
         progress=progress,
     )
+    if out is not None:
+        from wav2bold.evaluation.per_target import write_per_target
+
+        rows = [(one.encoder, one.subject, one.layer, one.per_target) for one in found if one.per_target]
+        write_per_target(Path(out), rows)
+    return found
 
 
 def score_beyond(

@@ -19,12 +19,12 @@ from wav2bold.datasets import writing
 from wav2bold.datasets.shards import Shards, targets_path
 from wav2bold.datasets.windows import windows
 from wav2bold.errors import DataError, StudyError
-from wav2bold.evaluation.audience import Audience, places_in, rows_of_all
-from wav2bold.evaluation.scoring import Scored, score_encoder
+from wav2bold.evaluation.audience import places_in, rows_of_all
+from wav2bold.evaluation.scoring import Scored
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, load_encoder
 from wav2bold.trainables.features import Hearing
-from wav2bold.tuning.score import Control, score
+from wav2bold.tuning.score import score
 
 PEOPLE = ("sub-001", "sub-002", "sub-003", "sub-null")
 
@@ -174,14 +174,19 @@ def test_every_row_is_found_where_it_lies(made: World) -> None:
     assert len(everyone) == len(some[1])
 
 
-def test_an_audience_reads_no_more_than_it_scores(made: World) -> None:
-    audience = Audience(made.shards, STORIES, ("sub-001",), HISTORY)
-    encoder = load_encoder(str(made.encoder))
-    found = list(
-        score_encoder(encoder, audience, ActivationStore(made.folder / "activations"), CONFIGURATION)
-    )
-    assert [one.subject for one in found] == ["sub-001"]
-    assert Control() == Control(random_weights=False, shift_bold=False, bold_of=None)
+def test_every_targets_scores_are_written(made: World, tmp_path: Path, plain: dict[str, Scored]) -> None:
+    out = tmp_path / "deep" / "targets.parquet"
+    wav2bold.score(made.study, subjects=["sub-001", "sub-null"], out=out)
+    table = pd.read_parquet(out)
+    assert list(table.groupby("subject").size()) == [TARGETS, TARGETS]
+    for subject, rows in table.groupby("subject"):
+        assert rows["r"].mean() == pytest.approx(plain[str(subject)].score.value, abs=1e-6)
+        assert rows["r2"].mean() == pytest.approx(plain[str(subject)].r2, abs=1e-6)
+        assert rows["predicted"].sum() == plain[str(subject)].predicted
+        np.testing.assert_allclose(rows["of_ceiling"], rows["r"] / CEILING, rtol=1e-5)
+        np.testing.assert_array_equal(rows["target"], np.arange(TARGETS))
+    assert table["layer"].isna().all()
+    assert table.loc[table["subject"] == "sub-001", "p"].max() < 0.01
 
 
 def test_the_command_prints_the_same_as_a_table_and_as_json(made: World, plain: dict[str, Scored]) -> None:
@@ -191,6 +196,7 @@ def test_the_command_prints_the_same_as_a_table_and_as_json(made: World, plain: 
     assert told[0]["score"]["value"] == pytest.approx(plain["sub-001"].score.value)
     assert told[0]["layer"] is None
     assert not any(isinstance(value, float) and math.isnan(value) for value in told[0].values())
+    assert "per_target" not in told[0]
     table = CliRunner().invoke(app, ["score", str(made.study), "--subjects", "sub-001", "--shift-bold"])
     assert "BOLD moved by half of each story" in table.stdout
     assert "sub-001" in table.stdout

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich import box
@@ -101,8 +101,12 @@ def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
 
 
 def as_json(rows: Sequence[Any]) -> str:
-    """Dataclasses as a list of objects; a number that there isn't is null."""
-    return json.dumps([_without_nan(asdict(one)) for one in rows], indent=2, allow_nan=False)
+    """Dataclasses as a list of objects, without scores of targets; a number that there isn't is null."""
+    told = [replace(one, per_target=None) if isinstance(one, Scored) else one for one in rows]
+    objects = [_without_nan(asdict(one)) for one in told]
+    for one in objects:
+        one.pop("per_target", None)
+    return json.dumps(objects, indent=2, allow_nan=False)
 
 
 def between(interval: Interval) -> str:

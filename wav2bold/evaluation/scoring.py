@@ -3,7 +3,7 @@
 # N rows, V targets, P features
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,7 @@ from wav2bold.config import Configuration
 from wav2bold.errors import DataError
 from wav2bold.evaluation.audience import Audience, Listener, places_in
 from wav2bold.evaluation.intervals import Interval, resampled_scores
-from wav2bold.evaluation.shares import explained_variance
-from wav2bold.evaluation.significance import prediction_p, significant
+from wav2bold.evaluation.per_target import PerTarget, per_target
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
@@ -36,6 +35,7 @@ class Scored:
     all targets.  score: mean Pearson r over targets.  of_ceiling: that as a share of the mean noise ceiling,
     NaN where there is none.  r2: mean explained variance.  predicted: targets whose r chance doesn't explain,
     of so many targets, with a false discovery rate of 5% over the subject's.  volumes: in the test.
+    per_target: scores of all targets; None for a region.
     """
 
     encoder: str
@@ -48,6 +48,7 @@ class Scored:
     predicted: int
     targets: int
     volumes: int
+    per_target: PerTarget | None = field(default=None, repr=False, compare=False)
 
 
 def score_encoder(
@@ -166,8 +167,7 @@ def _scored(
         if regions:
             members.update(listener.regions)
         drawn = resampled_scores(test.y, [predicted], test.story, tr_s, np.stack(list(members.values())))
-        found = significant(prediction_p(test.y, predicted, test.story, tr_s))
-        r2 = explained_variance(test.y, predicted)
+        found = per_target(test.y, predicted, test.story, tr_s, listener.ceiling)
         for number, (region, inside) in enumerate(members.items()):
             interval = drawn.interval(0, number)
             yield Scored(
@@ -177,8 +177,9 @@ def _scored(
                 region=region,
                 score=interval,
                 of_ceiling=interval.value / (brain_score(listener.ceiling[inside]) or float("nan")),
-                r2=brain_score(r2[inside]),
-                predicted=int(found[inside].sum()),
+                r2=brain_score(found.r2[inside]),
+                predicted=int(found.predicted[inside].sum()),
                 targets=int(inside.sum()),
                 volumes=len(test),
+                per_target=found if region is None else None,
             )
