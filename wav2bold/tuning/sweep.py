@@ -15,7 +15,6 @@ from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.space import Proposals
@@ -54,6 +53,7 @@ def sweep(
     subjects = chosen_subjects(study.subjects, card)
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
+    Proposals(study, encoder.layers, subjects).refuse_impossible()
     with connected(address, cpus) as have:
         _refuse_impossible(study, have.cpus, have.gpus)
         tracker = Tracker(study)
@@ -65,13 +65,13 @@ def sweep(
                 memory,
                 f"sweep-{parent[:8]}",
                 study.search.trials,
-                search=_search(study, states_read(encoder, study.configuration.layers)[-1], subjects),
+                search=_search(study, encoder.layers, subjects),
                 scheduler=BatchedASHA(
                     study.search.parallel,
                     metric=METRIC,
                     mode="max",
-                    max_t=study.configuration.epochs + 1,
-                    grace_period=min(study.search.grace_epochs, study.configuration.epochs) + 1,
+                    max_t=longest_refinement(study) + 1,
+                    grace_period=min(study.search.grace_epochs, longest_refinement(study)) + 1,
                     reduction_factor=study.search.reduction,
                     stop_last_trials=False,
                 ),
@@ -102,10 +102,16 @@ def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[
     return tuple(dict.fromkeys(wanted))
 
 
-def _search(study: Study, layers: int, subjects: tuple[str, ...]) -> ConcurrencyLimiter:
+def longest_refinement(study: Study) -> int:
+    """The most epochs of stage 2 that a trial may have."""
+    epochs = study.search.space.epochs
+    return max(study.configuration.epochs, 0 if epochs is None else epochs.high)
+
+
+def _search(study: Study, depth: int, subjects: tuple[str, ...]) -> ConcurrencyLimiter:
     """Optuna's TPE, proposing a batch at a time."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    proposals = Proposals(study, layers, subjects)
+    proposals = Proposals(study, depth, subjects)
     searcher = OptunaSearch(
         space=proposals,
         metric=METRIC,
