@@ -104,7 +104,12 @@ class Memory(tune.Callback):
                 name,
                 self._parent,
                 Configuration.model_validate(config["configuration"]),
-                {"number": config["number"], "subjects": " ".join(subjects)},
+                {"subjects": " ".join(subjects)}
+                | {
+                    key: config[key]
+                    for key in ("number", "trained_parameters")
+                    if config.get(key) is not None
+                },
             )
             self._run_ids[trial.trial_id] = run_id
             self._open.add(run_id)
@@ -169,6 +174,11 @@ def run_trials(
     finally:
         logger.setLevel(level)
     return memory.outcomes
+
+
+def _trained(task: Mapping[str, Any]) -> dict[str, Any]:
+    trained = task.get("trained_parameters")
+    return {} if trained is None else {"trained_parameters": trained}
 
 
 def _reason(trial: Any) -> str:

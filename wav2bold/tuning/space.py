@@ -27,10 +27,6 @@ class Proposals:
     depth: int
     subjects: tuple[str, ...]
 
-    def __call__(self, trial: Any) -> dict[str, Any]:
-        """As `task`, numbered as Optuna does."""
-        return self.task(trial.number, trial)
-
     def task(self, number: int, trial: Asked) -> dict[str, Any]:
         """{"task": ...} for trial `number`."""
         # Optuna learns from the nearest point of the space; the first trial itself is exact

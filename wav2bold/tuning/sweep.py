@@ -1,11 +1,9 @@
 """Many configurations, one search: Ray Tune with Optuna in warm actors, remembered in MLflow."""
 
-import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import optuna
-from ray.tune.search import ConcurrencyLimiter
-from ray.tune.search.optuna import OptunaSearch
 
 from wav2bold.cluster.connect import connected
 from wav2bold.config import Study
@@ -16,11 +14,13 @@ from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
+from wav2bold.tuning.asking import Asking
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
+from wav2bold.tuning.goals import trained_parameters
+from wav2bold.tuning.samplers import directions, refuse_branches, sampler_for
 from wav2bold.tuning.space import Proposals
-from wav2bold.tuning.stopping import BatchedASHA
+from wav2bold.tuning.stopping import scheduler_for
 from wav2bold.tuning.tracking import Tracker
-from wav2bold.tuning.trial import METRIC
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,20 @@ def sweep(
     subjects = chosen_subjects(study.subjects, card)
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
-    Proposals(study, encoder.layers, subjects).refuse_impossible()
+    proposals = Proposals(study, encoder.layers, subjects)
+    proposals.refuse_impossible()
+    refuse_branches(study, proposals)
     with connected(address, cpus) as have:
         _refuse_impossible(study, have.cpus, have.gpus)
         tracker = Tracker(study)
         parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
+        search = Asking(
+            _memory(study, proposals),
+            proposals,
+            partial(trained_parameters, encoder),
+            study.search.parallel,
+            study.search.trials,
+        )
         memory = Memory(tracker, "trial", parent, study.search.trials, progress)
         try:
             outcomes = run_trials(
@@ -65,16 +74,8 @@ def sweep(
                 memory,
                 f"sweep-{parent[:8]}",
                 study.search.trials,
-                search=_search(study, encoder.layers, subjects),
-                scheduler=BatchedASHA(
-                    study.search.parallel,
-                    metric=METRIC,
-                    mode="max",
-                    max_t=longest_refinement(study) + 1,
-                    grace_period=min(study.search.grace_epochs, longest_refinement(study)) + 1,
-                    reduction_factor=study.search.reduction,
-                    stop_last_trials=False,
-                ),
+                search=search,
+                scheduler=scheduler_for(study),
             )
         except BaseException:
             tracker.end(parent, "KILLED")
@@ -102,36 +103,12 @@ def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[
     return tuple(dict.fromkeys(wanted))
 
 
-def longest_refinement(study: Study) -> int:
-    """The most epochs of stage 2 that a trial may have."""
-    epochs = study.search.space.epochs
-    return max(study.configuration.epochs, 0 if epochs is None else epochs.high)
-
-
-def _search(study: Study, depth: int, subjects: tuple[str, ...]) -> ConcurrencyLimiter:
-    """Optuna's TPE, proposing a batch at a time."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    proposals = Proposals(study, depth, subjects)
-    searcher = OptunaSearch(
-        space=proposals,
-        metric=METRIC,
-        mode="max",
-        points_to_evaluate=[proposals.first_point()],
-        sampler=_sampler(study),
-    )
-    return ConcurrencyLimiter(searcher, max_concurrent=study.search.parallel, batch=True)
-
-
-def _sampler(study: Study) -> optuna.samplers.TPESampler:
-    """TPE over all parameters together; those that a branch of the space lacks form groups."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`, since 2021
-        return optuna.samplers.TPESampler(
-            seed=study.seed,
-            multivariate=True,
-            group=True,
-            n_startup_trials=max(4, study.search.trials // 3),
-        )
+def _memory(study: Study, proposals: Proposals) -> optuna.Study:
+    """What Optuna remembers of the sweep: nothing yet, but where to begin."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of what no user of ours can act on
+    memory = optuna.create_study(sampler=sampler_for(study), directions=directions(study))
+    memory.enqueue_trial(proposals.first_point())
+    return memory
 
 
 def _refuse_impossible(study: Study, cpus: float, gpus: float) -> None:
