@@ -256,14 +256,22 @@ def inspect(
 
 
 @app.command()
-def sweep(study: StudyFile, address: Address = None, cpus: Cpus = None) -> None:
+def sweep(
+    study: StudyFile,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest sweep, whatever ended it.")
+    ] = False,
+    address: Address = None,
+    cpus: Cpus = None,
+) -> None:
     """Search for the best configuration; every trial is remembered in MLflow.
 
     The first trial is the paper's configuration. The goal is the mean brain score on the validation
-    stories; the test stories are not touched.
+    stories; the test stories are not touched. A sweep that was interrupted or killed goes on with --resume,
+    and one that has ended takes further trials where search.trials was raised.
     """
     with watching("sweep") as progress:
-        swept = steps.sweep(study, address, cpus, progress)
+        swept = steps.sweep(study, address, cpus, progress, resume=resume)
     winner = swept.best
     out.print(
         f"{len(swept.outcomes)} trials; best is trial {winner.number} with brain score "

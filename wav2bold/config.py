@@ -5,6 +5,7 @@ what a sweep may vary (`Search`). Paths in it are relative to the file itself.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -480,8 +481,20 @@ class Search(Options):
     """Epochs of stage 2 that every trial may run before it can be stopped; 0: after stage 1."""
     reduction: Annotated[int, Field(ge=2)] = 2
     """At each rung of asha, one trial in this many goes on."""
+    max_failures: Annotated[int, Field(ge=0)] = 1
+    """How often a trial that died is tried again, before it counts as failed."""
+    storage: str | None = None
+    """Where Optuna keeps what it has proposed and learnt: an SQLAlchemy URL, such as postgresql://host/name;
+    null: optuna.db, an SQLite file in the results folder."""
     space: Space = Space()
     """What varies."""
+
+    @field_validator("storage")
+    @classmethod
+    def _is_a_url(cls, storage: str | None) -> str | None:
+        if storage is not None and not re.match(r"[a-z][a-z0-9+]*://.", storage):
+            raise ValueError("no URL of a database; write sqlite:///FILE or postgresql://HOST/NAME")
+        return storage
 
     @model_validator(mode="after")
     def _one_goal_to_stop_by(self) -> Self:
@@ -615,11 +628,15 @@ class Study(Options):
     def at(self, folder: Path) -> Self:
         """The same study with its relative paths taken from `folder`."""
         mask, own = self.cleaning.mask, self.targets.mask
+        storage = self.search.storage
+        if storage is not None and re.match("sqlite:///[^/]", storage):  # as any path in the file
+            storage = f"sqlite:///{folder / storage.removeprefix('sqlite:///')}"
         encoder = folder / Path(self.encoder).expanduser()
         return self.model_copy(
             update={
                 "shards": absolute(self.shards, folder),
                 "results": folder / self.results.expanduser(),
+                "search": self.search.model_copy(update={"storage": storage}),
                 "encoder": str(encoder.resolve()) if encoder.is_dir() else self.encoder,
                 "cleaning": self.cleaning.model_copy(
                     update={"mask": None if mask is None else folder / mask.expanduser()}

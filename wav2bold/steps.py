@@ -147,14 +147,22 @@ def inspecting(shards: AnyPlace, *, page: bool) -> "Iterator[tuple[Facts, Callab
 
 
 def sweep(
-    study: AnyStudy, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+    study: AnyStudy,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+    *,
+    resume: bool = False,
 ) -> "Swept":
-    """Search for the configuration with the highest brain score; every trial is an MLflow run."""
+    """Search for the configuration with the highest brain score; every trial is an MLflow run.
+
+    resume: go on with the newest sweep, whatever ended it.
+    """
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
     from wav2bold.tuning import sweep as step
 
-    return step.sweep(study, address, cpus, progress)
+    return step.sweep(study, address, cpus, progress, resume=resume)
 
 
 def best(study: AnyStudy, out: AnyPath | None = None) -> "Trial":

@@ -3,9 +3,10 @@
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ray import tune
@@ -14,7 +15,7 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
 from wav2bold.config import Configuration, Study
 from wav2bold.progress import Progress
-from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.tracking import REASON, Tracker
 from wav2bold.tuning.trial import METRIC, WarmTrial
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -35,13 +36,26 @@ class Outcome:
 
 
 class Memory(tune.Callback):
-    """Writes every trial to MLflow as it happens, and tells how far the whole is."""
+    """Writes every trial to MLflow as it happens, and tells how far the whole is.
 
-    def __init__(self, tracker: Tracker, kind: str, parent: str, trials: int, progress: Progress) -> None:
+    ended: trials that an earlier driver finished.  left: MLflow runs, by number, of those that it didn't.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        kind: str,
+        parent: str,
+        trials: int,
+        progress: Progress,
+        ended: Iterable[Outcome] = (),
+        left: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self._tracker, self._kind, self._parent = tracker, kind, parent
         self._trials, self._progress = trials, progress
         self._run_ids: dict[str, str] = {}
-        self._finished: dict[str, Outcome] = {}
+        self._finished: dict[int, Outcome] = {outcome.number: outcome for outcome in ended}
+        self._left = dict(left)
         self._open: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -78,11 +92,15 @@ class Memory(tune.Callback):
             trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, "")
         )
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial died and is tried again."""
+        self._tell(f"trial {trial.config['task']['number']} died, and is tried again: {_reason(trial)}")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed for good; the others go on."""
         reason = _reason(trial)
         run_id = self._run_of(trial)
-        self._tracker.tags(run_id, {"wav2bold.reason": reason})
+        self._tracker.tags(run_id, {REASON: reason})
         best = float((trial.last_result or {}).get(METRIC, float("nan")))
         epoch = int((trial.last_result or {}).get("epoch", -1))
         self._end(trial, Outcome(trial.config["task"]["number"], run_id, best, epoch, True, reason))
@@ -99,24 +117,22 @@ class Memory(tune.Callback):
             config = trial.config["task"]
             subjects = tuple(config["subjects"])
             name = f"trial {config['number']:03d}" if self._kind == "trial" else "+".join(subjects)
+            trained = config.get("trained_parameters")
             run_id = self._tracker.begin_trial(
                 self._kind,
                 name,
                 self._parent,
                 Configuration.model_validate(config["configuration"]),
-                {"subjects": " ".join(subjects)}
-                | {
-                    key: config[key]
-                    for key in ("number", "trained_parameters")
-                    if config.get(key) is not None
-                },
+                {"number": config["number"], "subjects": " ".join(subjects)}
+                | ({} if trained is None else {"trained_parameters": trained}),
+                self._left.pop(config["number"], None),
             )
             self._run_ids[trial.trial_id] = run_id
             self._open.add(run_id)
         return self._run_ids[trial.trial_id]
 
     def _end(self, trial: Any, outcome: Outcome) -> None:
-        self._finished[trial.trial_id] = outcome
+        self._finished[outcome.number] = outcome
         self._tracker.end(outcome.run_id, "FAILED" if outcome.failed else "FINISHED")
         self._open.discard(outcome.run_id)
         self._tell(f"trial {outcome.number} " + ("failed" if outcome.failed else "done"))
@@ -145,7 +161,9 @@ def run_trials(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     options = study.search
     trainable = tune.with_parameters(
-        WarmTrial, study=study.model_dump(mode="json"), cpus=options.cpus_per_trial
+        WarmTrial,
+        study=study.model_dump(mode="json", exclude={"search": {"storage"}}),  # the driver's alone
+        cpus=options.cpus_per_trial,
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": options.cpus_per_trial, "gpu": options.gpus_per_trial}),
@@ -160,7 +178,11 @@ def run_trials(
             max_concurrent_trials=None,
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str((study.results / "ray").resolve()), callbacks=[memory], verbose=0
+            name=name,
+            storage_path=str((study.results / "ray").resolve()),
+            callbacks=[memory],
+            failure_config=tune.FailureConfig(max_failures=options.max_failures),
+            verbose=0,
         ),
     )
     logger = logging.getLogger("ray.tune")
@@ -174,11 +196,6 @@ def run_trials(
     finally:
         logger.setLevel(level)
     return memory.outcomes
-
-
-def _trained(task: Mapping[str, Any]) -> dict[str, Any]:
-    trained = task.get("trained_parameters")
-    return {} if trained is None else {"trained_parameters": trained}
 
 
 def _reason(trial: Any) -> str:

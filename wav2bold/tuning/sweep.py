@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from functools import partial
 
-import optuna
-
 from wav2bold.cluster.connect import connected
 from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
@@ -12,14 +10,24 @@ from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
-from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.asking import Asking
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.goals import trained_parameters
-from wav2bold.tuning.samplers import directions, refuse_branches, sampler_for
+from wav2bold.tuning.resuming import (
+    how_it_ended,
+    identity,
+    marked,
+    only_driver,
+    outcome_of,
+    refuse_other,
+    told_apart,
+)
+from wav2bold.tuning.samplers import refuse_branches
 from wav2bold.tuning.space import Proposals
-from wav2bold.tuning.stopping import scheduler_for
+from wav2bold.tuning.stopping import remember, scheduler_for
+from wav2bold.tuning.storage import open_memory, reached
 from wav2bold.tuning.tracking import Tracker
 
 
@@ -38,7 +46,12 @@ class Swept:
 
 
 def sweep(
-    study: Study, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+    study: Study,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+    *,
+    resume: bool = False,
 ) -> Swept:
     """Search the study's space for the highest mean brain score on the validation stories.
 
@@ -46,7 +59,10 @@ def sweep(
     batches of `search.parallel`, so that the same seed gives the same sweep whatever the machine's
     load. Every trial becomes an MLflow run under the sweep's own.
     address, cpus: where it runs, as `cluster.connect` takes them.
-    Raises StudyError for what can't be studied, RunsFailed if trials failed (the others are kept).
+    resume: go on with the newest sweep of the study, however its driver ended: what has ended is kept, what
+    was under way begins anew in its own MLflow run, and what follows is what would have followed.
+    Raises StudyError for what can't be studied, TrackingError if there is nothing that can be gone on with or
+    another process is at it, RunsFailed if trials failed (the others are kept).
     """
     card = open_shards(study.shards).card
     split_stories(study.split, card)
@@ -56,27 +72,18 @@ def sweep(
     proposals = Proposals(study, encoder.layers, subjects)
     proposals.refuse_impossible()
     refuse_branches(study, proposals)
-    with connected(address, cpus) as have:
+    with only_driver(study), connected(address, cpus) as have:
         _refuse_impossible(study, have.cpus, have.gpus)
-        tracker = Tracker(study)
-        parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
-        search = Asking(
-            _memory(study, proposals),
-            proposals,
-            partial(trained_parameters, encoder),
-            study.search.parallel,
-            study.search.trials,
-        )
-        memory = Memory(tracker, "trial", parent, study.search.trials, progress)
+        tracker = Tracker(study, make=not resume)
+        who = identity(study, encoder, card.digest, subjects)
+        if resume:
+            parent = tracker.newest_sweep()
+            refuse_other(tracker, parent, who)
+            tracker.begin_again(parent, study, card)
+        else:
+            parent = tracker.begin("sweep", f"sweep {study.name}", study, card, marked(who))
         try:
-            outcomes = run_trials(
-                study,
-                memory,
-                f"sweep-{parent[:8]}",
-                study.search.trials,
-                search=search,
-                scheduler=scheduler_for(study),
-            )
+            outcomes = _search(study, tracker, parent, proposals, encoder, progress)
         except BaseException:
             tracker.end(parent, "KILLED")
             raise
@@ -103,12 +110,27 @@ def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[
     return tuple(dict.fromkeys(wanted))
 
 
-def _memory(study: Study, proposals: Proposals) -> optuna.Study:
-    """What Optuna remembers of the sweep: nothing yet, but where to begin."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of what no user of ours can act on
-    memory = optuna.create_study(sampler=sampler_for(study), directions=directions(study))
-    memory.enqueue_trial(proposals.first_point())
-    return memory
+def _search(
+    study: Study, tracker: Tracker, parent: str, proposals: Proposals, encoder: Encoder, progress: Progress
+) -> list[Outcome]:
+    """Run what is still to run of a sweep; outcomes of all its trials, by number."""
+    ended, left = told_apart(tracker.trials(parent))
+    search = Asking(
+        open_memory(study, parent, proposals),
+        proposals,
+        partial(trained_parameters, encoder),
+        study.search.trials,
+        {trial.number: how_it_ended(trial) for trial in ended},
+        partial(reached, study),
+    )
+    scheduler = scheduler_for(study)
+    for trial in ended:
+        remember(scheduler, trial.number, trial.scores, finished=trial.status == "FINISHED")
+    memory = Memory(tracker, "trial", parent, study.search.trials, progress, map(outcome_of, ended), left)
+    if search.left:
+        run_trials(study, memory, f"sweep-{parent[:8]}", search.left, search=search, scheduler=scheduler)
+    search.close()
+    return memory.outcomes
 
 
 def _refuse_impossible(study: Study, cpus: float, gpus: float) -> None:

@@ -26,6 +26,9 @@ from wav2bold.tuning.interrupts import interrupts_held
 P = ParamSpec("P")
 R = TypeVar("R")
 KIND = "wav2bold.kind"
+NUMBER = "wav2bold.number"
+CONFIGURATION = "wav2bold.configuration"
+REASON = "wav2bold.reason"
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
@@ -37,7 +40,8 @@ class Trial:
 
     number: its place in the sweep, 0 is the paper's configuration.  scores: brain score by epoch on
     the validation stories.  best_score: the highest of them.  status: as MLflow says.
-    seconds: the trial's own work, up to its last epoch.
+    seconds: the trial's own work, up to its last epoch.  reason: why it failed, or "".
+    trained_parameters: how many numbers of the encoder it trained; None if nobody counted.
     """
 
     run_id: str
@@ -47,6 +51,8 @@ class Trial:
     scores: tuple[float, ...]
     best_score: float
     seconds: float
+    reason: str = ""
+    trained_parameters: int | None = None
 
 
 def tracking_uri(study: Study) -> str:
@@ -125,35 +131,50 @@ class Tracker:
             ) from None
 
     @_whole
-    def begin(self, kind: str, name: str, study: Study, card: DatasetCard, parent: str | None = None) -> str:
+    def begin(
+        self, kind: str, name: str, study: Study, card: DatasetCard, tags: Mapping[str, str] | None = None
+    ) -> str:
         """Start a run of a kind ("sweep", "refine"); its id. Study file and dataset are logged with it."""
-        tags = {KIND: kind} | ({"mlflow.parentRunId": parent} if parent else {})
-        run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
-        run_id = run.info.run_id
-        self._client.log_dict(run_id, study.model_dump(mode="json"), "study.yaml")
-        self.params(run_id, {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest})
-        dataset = Dataset(
-            name=study.shards.name or str(study.shards),
-            digest=card.digest[:36],
-            source_type="local" if isinstance(study.shards, Path) else "url",
-            source=str(study.shards),
+        run = self._client.create_run(
+            self._experiment_id, run_name=name, tags={KIND: kind} | dict(tags or {})
         )
-        self._client.log_inputs(
-            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-        )
-        return str(run_id)
+        self._describe(run.info.run_id, study, card)
+        return str(run.info.run_id)
+
+    @_whole
+    def begin_again(self, run_id: str, study: Study, card: DatasetCard) -> None:
+        """Go on with a run that `begin` started, whatever became of it."""
+        self._reopen(run_id)
+        self._describe(run_id, study, card)
 
     @_whole
     def begin_trial(
-        self, kind: str, name: str, parent: str, configuration: Configuration, more: Mapping[str, Any]
+        self,
+        kind: str,
+        name: str,
+        parent: str,
+        configuration: Configuration,
+        more: Mapping[str, Any],
+        left: str | None = None,
     ) -> str:
-        """Start a child run for one configuration; its id. Every option becomes a parameter."""
-        tags = {KIND: kind, "mlflow.parentRunId": parent}
-        run_id = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
+        """Start a child run for one configuration; its id. Every option becomes a parameter.
+
+        more: further parameters, the trial's `number` among them. What a reader needs to know the trial by
+        comes with the run itself: a driver that is killed here leaves no run that says nothing.
+        left: the run that such a driver left, to go on with.
+        """
+        tags = {
+            KIND: kind,
+            "mlflow.parentRunId": parent,
+            NUMBER: str(more["number"]),
+            CONFIGURATION: yaml.safe_dump(configuration.model_dump(mode="json")),
+        }
+        if left is None:
+            run_id = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
+        else:
+            run_id = left
+            self._reopen(run_id)
         self.params(run_id, flat(configuration.model_dump(mode="json")) | dict(more))
-        self._client.set_tag(
-            run_id, "wav2bold.configuration", yaml.safe_dump(configuration.model_dump(mode="json"))
-        )
         return str(run_id)
 
     @_whole
@@ -204,19 +225,50 @@ class Tracker:
             f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}", "run `wav2bold sweep` first"
         )
 
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        """A run's tags."""
+        return dict(self._client.get_run(run_id).data.tags)
+
+    def _reopen(self, run_id: str) -> None:
+        self._client.update_run(run_id, status="RUNNING")
+
+    def _describe(self, run_id: str, study: Study, card: DatasetCard) -> None:
+        data = study.model_dump(mode="json")
+        if study.search.storage is not None:
+            data["search"]["storage"] = masked(study.search.storage)
+        self._client.log_dict(run_id, data, "study.yaml")
+        params = {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest}
+        known = self._client.get_run(
+            run_id
+        ).data.params  # of one that is gone on with, and MLflow changes none
+        self.params(run_id, {key: value for key, value in params.items() if key not in known})
+        dataset = Dataset(
+            name=study.shards.name or str(study.shards),
+            digest=card.digest[:36],
+            source_type="local" if isinstance(study.shards, Path) else "url",
+            source=str(study.shards),
+        )
+        self._client.log_inputs(
+            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
+
     def _trial(self, run: Run) -> Trial:
         history = self._client.get_metric_history(run.info.run_id, "score")
-        scores = tuple(metric.value for metric in sorted(history, key=lambda metric: metric.step))
+        # a trial that was tried again told the same epochs again; the last word counts
+        by_epoch = {one.step: one.value for one in sorted(history, key=lambda one: (one.step, one.timestamp))}
+        scores = tuple(by_epoch.values())
+        params, tags = run.data.params, run.data.tags
+        trained = params.get("trained_parameters")
         return Trial(
             run_id=run.info.run_id,
-            number=int(run.data.params["number"]),
+            number=int(tags.get(NUMBER) or params["number"]),  # the tag is younger
             status=run.info.status,
-            configuration=Configuration.model_validate(
-                yaml.safe_load(run.data.tags["wav2bold.configuration"])
-            ),
+            configuration=Configuration.model_validate(yaml.safe_load(tags[CONFIGURATION])),
             scores=scores,
             best_score=max(scores, default=float("nan")),
             seconds=run.data.metrics.get("seconds", float("nan")),
+            reason=tags.get(REASON, ""),
+            trained_parameters=None if trained is None else int(trained),
         )
 
     def _search(self, query: str, limit: int | None = None) -> list[Run]:

@@ -1,0 +1,79 @@
+"""Where Optuna keeps what it has proposed and learnt: a database that outlives the driver."""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from wav2bold.config import Study
+from wav2bold.errors import TrackingError
+from wav2bold.places import masked
+from wav2bold.tuning.interrupts import interrupts_held
+from wav2bold.tuning.samplers import directions, sampler_for
+from wav2bold.tuning.space import Proposals
+
+WAITS_S = 60
+"""How long an SQLite file that another process writes to is waited for."""
+
+
+def storage_url(study: Study) -> str:
+    """`search.storage`, or else `optuna.db` in the study's results folder."""
+    return study.search.storage or f"sqlite:///{study.results.resolve() / 'optuna.db'}"
+
+
+def shown(url: str) -> str:
+    """The URL without passwords, wherever in it they stand."""
+    return re.sub(r"([?&][a-z_]*(?:pass|pwd)[a-z_]*=)[^&\s]*", r"\1***", masked(url), flags=re.IGNORECASE)
+
+
+def open_memory(study: Study, sweep: str, proposals: Proposals) -> optuna.Study:
+    """What Optuna remembers of a sweep; of a new one nothing but where to begin.
+
+    sweep: its run id in MLflow. Raises TrackingError if the storage can't be used.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of what no user of ours can act on
+    url = storage_url(study)
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {"connect_args": {"timeout": WAITS_S}}
+    else:
+        options = {"pool_pre_ping": True}
+    with reached(study), interrupts_held():
+        memory = optuna.create_study(
+            storage=RDBStorage(url, engine_kwargs=options),
+            study_name=f"{study.name}/{sweep}",
+            sampler=sampler_for(study),
+            directions=directions(study),
+            load_if_exists=True,
+        )
+        if not memory.get_trials(deepcopy=False):
+            memory.enqueue_trial(proposals.first_point())
+    return memory
+
+
+def tell(memory: optuna.Study, trial: int, goals: list[float]) -> None:
+    """Tell how a trial ended, by its number in Optuna: a goal that is no number is a failure's."""
+    failed = any(math.isnan(goal) for goal in goals)
+    state = optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE
+    memory.tell(trial, None if failed else goals, state=state, skip_if_finished=True)
+
+
+@contextmanager
+def reached(study: Study) -> Iterator[None]:
+    """What a database says that can't be used, as a TrackingError without its password."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
+        origin = error.__cause__ or error  # Optuna's own says less
+        reason = next(iter(shown(str(origin)).strip().splitlines()), type(origin).__name__)
+        raise TrackingError(
+            f"search.storage: {shown(storage_url(study))} can't be used ({reason[:200].rstrip('.')})",
+            "mend it, then `wav2bold sweep --resume` goes on where the sweep was",
+        ) from None
