@@ -16,6 +16,7 @@ from wav2bold.config import Configuration, Search, Split, Study
 STORIES = ("bakery", "ferry", "library", "lighthouse")
 SECONDS, TR_S = 24.0, 1.0
 TAKES_S = 120
+HEAVY = ["wav2bold.tuning.sweep", "transformers.models.wav2vec2", "mlflow.store.tracking.sqlalchemy_store"]
 
 
 def small_study(folder: Path, name: str = "listeners", **search: Any) -> Study:
@@ -46,7 +47,7 @@ def drive(study: Study, kill_at: int | None = None, **options: Any) -> tuple[int
     kill_at: the statement, counted from 1, after which it is killed; the count is then that.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["wav2bold.tuning.sweep", "transformers.models.wav2vec2"])
+    context.set_forkserver_preload(HEAVY)
     sent = context.Value("i", 0)
     process = context.Process(target=_drive, args=(study, sent, kill_at, options))
     process.start()
@@ -95,10 +96,13 @@ def _side_by_side(study: Study, memory: Any, name: str, trials: int, *, search: 
 
     random = np.random.default_rng()  # speed is chance
     running: list[Any] = []
+    idle: list[Here] = []
     asked = 0
     while asked < trials or running:
         while asked < trials and (task := search.suggest(f"t{asked}")) is not None:
-            trial = SimpleNamespace(trial_id=f"t{asked}", config=task, last_result=None, actor=Here(task))
+            actor = idle.pop() if idle else Here(task)
+            actor.reset_config(task)
+            trial = SimpleNamespace(trial_id=f"t{asked}", config=task, last_result=None, actor=actor)
             asked += 1
             scheduler.on_trial_add(None, trial)
             memory.on_trial_start(0, [], trial)
@@ -111,6 +115,7 @@ def _side_by_side(study: Study, memory: Any, name: str, trials: int, *, search: 
         trial.last_result = result
         if decision == TrialScheduler.STOP:
             running.remove(trial)
+            idle.append(trial.actor)
             scheduler.on_trial_complete(None, trial, result)
             search.on_trial_complete(trial.trial_id, {METRIC: result[METRIC]})
             memory.on_trial_complete(0, [], trial)

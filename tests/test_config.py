@@ -176,6 +176,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         ("search: {space: {epochs: {low: 0, high: 4}}}", "epochs: 0 to 4 is out of range"),
         ("search: {space: {history: {low: 1, high: 41}}}", "the nearest valid range lies within 1 to 40"),
         ("search: {sampler: nsga}", "nsga is none of tpe, gp, cmaes, random, nsgaii; did you mean nsgaii?"),
+        ("search: {storage: optuna.db}", "search.storage: no URL of a database; write sqlite:///FILE or"),
         ("search: {sampler: nsgaii, stopping: asha}", "has two goals; set stopping: none"),
         (
             "configuration: {context: stretch}\nsearch: {space: {pooling: [tr, mean]}}",
@@ -249,6 +250,18 @@ def test_maps_of_targets_are_relative_to_the_file(tmp_path: Path) -> None:
     two = load(tmp_path, f"targets: {{parcellation: [l.gii, {tmp_path}/far/r.gii], rois: [A1]}}")
     assert two.targets.parcellation == (tmp_path / "l.gii", tmp_path / "far" / "r.gii")
     for study in (one, two):
+        study.save(tmp_path / "below" / "again.yaml")
+        assert Study.load(tmp_path / "below" / "again.yaml") == study
+
+
+def test_a_storage_that_is_a_file_is_relative_to_the_study(tmp_path: Path) -> None:
+    for written, taken in (
+        ("sqlite:///more/optuna.db", f"sqlite:///{tmp_path}/more/optuna.db"),
+        ("sqlite:////far/optuna.db", "sqlite:////far/optuna.db"),
+        ("postgresql://me:secret@host/db", "postgresql://me:secret@host/db"),
+    ):
+        study = load(tmp_path, f"search: {{storage: '{written}'}}")
+        assert study.search.storage == taken
         study.save(tmp_path / "below" / "again.yaml")
         assert Study.load(tmp_path / "below" / "again.yaml") == study
 

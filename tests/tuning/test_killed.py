@@ -1,6 +1,7 @@
 """A sweep whose driver is killed, again and again, ends as if it had not been."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
@@ -14,7 +15,7 @@ from wav2bold.tuning.best import winner_of
 from wav2bold.tuning.storage import storage_url
 from wav2bold.tuning.tracking import Tracker, Trial
 
-TRIALS, KILLS = 8, 10
+TRIALS, KILLS = 7, 10
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,29 @@ def test_a_sweep_that_is_killed_at_random_moments_finds_the_same(
         study_name=f"{killed.name}/{tracker.newest_sweep()}", storage=storage_url(killed)
     )
     assert [trial.value for trial in memory.trials] == [trial.best_score for trial in found]
+
+
+def test_a_sweep_that_has_ended_takes_more_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    few = small_study(folder, "more", trials=2)
+    assert drive(few)[0] == 0
+    before = finished(few)
+    assert drive(small_study(folder, "more", trials=5), resume=True)[0] == 0
+    assert before.items() <= finished(few).items()
+    assert [(trial.number, trial.status) for trial in trials_of(few)] == [(n, "FINISHED") for n in range(5)]
+
+
+def test_of_sweeps_at_once_those_of_other_names_are_whole_and_one_of_the_same_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    one, other = (small_study(folder, name, trials=3) for name in ("one", "other"))
+    with ThreadPoolExecutor() as threads:
+        codes = [code for code, _ in threads.map(drive, (one, other, one))]
+    assert codes[1] == 0
+    assert sorted((codes[0], codes[2])) == [0, 1]
+    for study in (one, other):
+        runs = mlflow.MlflowClient(Tracker(study).uri).search_runs(
+            [mlflow.MlflowClient(Tracker(study).uri).get_experiment_by_name(study.name).experiment_id]
+        )
+        assert [run.info.status for run in runs] == ["FINISHED"] * 4

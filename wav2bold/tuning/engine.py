@@ -1,6 +1,7 @@
 """Ray Tune as both `sweep` and `refine` use it: warm actors, and every trial remembered in MLflow."""
 
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -74,7 +75,9 @@ class Memory(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch."""
+        """An epoch, or that there will be none."""
+        if result["failed"]:
+            return
         metrics = {key: result[key] for key in ("score", "white_score", "loss", METRIC, "seconds")}
         self._tracker.metrics(self._run_ids[trial.trial_id], metrics, result["epoch"])
         self._tell(
@@ -82,8 +85,11 @@ class Memory(tune.Callback):
         )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has run all its epochs or was stopped early."""
+        """A trial has run all its epochs, was stopped early, or met a mistake of the user's."""
         result = trial.last_result
+        if result["failed"]:
+            self._fail(trial, result["failed"])
+            return
         run_id = self._run_ids[trial.trial_id]
         self._tracker.tags(run_id, {"wav2bold.stopped_early": str(not result["last"]).lower()})
         if result["note"]:
@@ -97,13 +103,8 @@ class Memory(tune.Callback):
         self._tell(f"trial {trial.config['task']['number']} died, and is tried again: {_reason(trial)}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed for good; the others go on."""
-        reason = _reason(trial)
-        run_id = self._run_of(trial)
-        self._tracker.tags(run_id, {REASON: reason})
-        best = float((trial.last_result or {}).get(METRIC, float("nan")))
-        epoch = int((trial.last_result or {}).get("epoch", -1))
-        self._end(trial, Outcome(trial.config["task"]["number"], run_id, best, epoch, True, reason))
+        """A trial died for good; the others go on."""
+        self._fail(trial, _reason(trial))
 
     def close(self, status: str) -> None:
         """End what is still open, after an interruption."""
@@ -130,6 +131,13 @@ class Memory(tune.Callback):
             self._run_ids[trial.trial_id] = run_id
             self._open.add(run_id)
         return self._run_ids[trial.trial_id]
+
+    def _fail(self, trial: Any, reason: str) -> None:
+        run_id = self._run_of(trial)
+        self._tracker.tags(run_id, {REASON: reason})
+        last = trial.last_result or {}
+        best, epoch = float(last.get(METRIC, math.nan)), int(last.get("epoch", -1))
+        self._end(trial, Outcome(trial.config["task"]["number"], run_id, best, epoch, True, reason))
 
     def _end(self, trial: Any, outcome: Outcome) -> None:
         self._finished[outcome.number] = outcome

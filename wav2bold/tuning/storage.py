@@ -1,7 +1,6 @@
 """Where Optuna keeps what it has proposed and learnt: a database that outlives the driver."""
 
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +25,6 @@ WAITS_S = 60
 def storage_url(study: Study) -> str:
     """`search.storage`, or else `optuna.db` in the study's results folder."""
     return study.search.storage or f"sqlite:///{study.results.resolve() / 'optuna.db'}"
-
-
-def shown(url: str) -> str:
-    """The URL without passwords, wherever in it they stand."""
-    return re.sub(r"([?&][a-z_]*(?:pass|pwd)[a-z_]*=)[^&\s]*", r"\1***", masked(url), flags=re.IGNORECASE)
 
 
 def open_memory(study: Study, sweep: str, proposals: Proposals) -> optuna.Study:
@@ -72,8 +66,8 @@ def reached(study: Study) -> Iterator[None]:
         yield
     except (SQLAlchemyError, StorageInternalError, ImportError, OSError) as error:
         origin = error.__cause__ or error  # Optuna's own says less
-        reason = next(iter(shown(str(origin)).strip().splitlines()), type(origin).__name__)
+        reason = next(iter(masked(str(origin)).strip().splitlines()), type(origin).__name__)
         raise TrackingError(
-            f"search.storage: {shown(storage_url(study))} can't be used ({reason[:200].rstrip('.')})",
+            f"search.storage: {masked(storage_url(study))} can't be used ({reason[:200].rstrip('.')})",
             "mend it, then `wav2bold sweep --resume` goes on where the sweep was",
         ) from None

@@ -1,5 +1,6 @@
 """A warm trial: an actor that keeps encoder and data between configurations."""
 
+import math
 import shutil
 from collections.abc import Generator
 from functools import cached_property
@@ -49,6 +50,7 @@ class WarmTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One epoch; the last one also writes the refined encoder, where that was asked for.
 
+        A user's mistake ends the trial with its sentence as `failed`; any other error is raised.
         The first one also loads what is missing: what goes wrong there is then this trial's own failure,
         while a failing `setup` would be Ray's, and the trial would never have begun.
         """
@@ -63,7 +65,8 @@ class WarmTrial(tune.Trainable):
             if report.last:
                 self._finish(self._epochs)
         except UserError as error:
-            raise RuntimeError(str(error)) from None  # Ray shows it as the trial's reason
+            # raised, it would count as the trial's death: Ray would try again what can't come out otherwise
+            return {METRIC: math.nan, "failed": str(error), "done": True}
         best = max(report.score for report in self._reports)
         return {
             "epoch": report.epoch,
@@ -73,6 +76,7 @@ class WarmTrial(tune.Trainable):
             METRIC: best,
             "seconds": report.seconds,
             "note": report.note,
+            "failed": "",
             "last": report.last,
             "done": report.last,
         }
