@@ -261,6 +261,12 @@ def sweep(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest sweep, whatever ended it.")
     ] = False,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPERIMENT", help="Learn from the newest sweep of this experiment (a study's name)."
+        ),
+    ] = None,
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
@@ -271,8 +277,10 @@ def sweep(
     and one that has ended takes further trials where search.trials was raised.
     """
     with watching("sweep") as progress:
-        swept = steps.sweep(study, address, cpus, progress, resume=resume)
+        swept = steps.sweep(study, address, cpus, progress, resume=resume, warm_start=warm_start)
     winner = swept.best
+    if warm_start is not None:
+        out.print(f"{swept.warm} trials of {warm_start} were known from the beginning", markup=False)
     out.print(
         f"{len(swept.outcomes)} trials; best is trial {winner.number} with brain score "
         f"{winner.best_score:.4f} on the validation stories (MLflow run {winner.run_id})",

@@ -153,16 +153,18 @@ def sweep(
     progress: Progress = silent,
     *,
     resume: bool = False,
+    warm_start: str | None = None,
 ) -> "Swept":
     """Search for the configuration with the highest brain score; every trial is an MLflow run.
 
-    resume: go on with the newest sweep, whatever ended it.
+    resume: go on with the newest sweep, whatever ended it.  warm_start: name of the experiment whose newest
+    sweep the sampler learns from.
     """
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
     from wav2bold.tuning import sweep as step
 
-    return step.sweep(study, address, cpus, progress, resume=resume)
+    return step.sweep(study, address, cpus, progress, resume=resume, warm_start=warm_start)
 
 
 def best(study: AnyStudy, out: AnyPath | None = None) -> "Trial":

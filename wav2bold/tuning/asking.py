@@ -13,7 +13,7 @@ from wav2bold.config import Configuration
 from wav2bold.errors import TrackingError
 from wav2bold.tuning.interrupts import interrupts_held
 from wav2bold.tuning.space import Proposals
-from wav2bold.tuning.storage import tell
+from wav2bold.tuning.storage import own_trials, tell
 from wav2bold.tuning.trial import METRIC
 
 
@@ -47,7 +47,7 @@ class Asking(Searcher):
         self._running: dict[str, int] = {}
         self._known = {
             number: trial
-            for number, trial in enumerate(memory.get_trials(deepcopy=False))
+            for number, trial in enumerate(own_trials(memory))
             if trial.state is not TrialState.WAITING
         }
         lost = [number for number in ended if number not in self._known]

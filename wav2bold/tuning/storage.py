@@ -1,7 +1,7 @@
 """Where Optuna keeps what it has proposed and learnt: a database that outlives the driver."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from wav2bold.config import Study
@@ -17,7 +18,10 @@ from wav2bold.places import masked
 from wav2bold.tuning.interrupts import interrupts_held
 from wav2bold.tuning.samplers import directions, sampler_for
 from wav2bold.tuning.space import Proposals
+from wav2bold.tuning.warm import Known
 
+WARM = "wav2bold.run_id"
+"""What marks a trial in Optuna that another sweep ran."""
 WAITS_S = 60
 """How long an SQLite file that another process writes to is waited for."""
 
@@ -27,10 +31,11 @@ def storage_url(study: Study) -> str:
     return study.search.storage or f"sqlite:///{study.results.resolve() / 'optuna.db'}"
 
 
-def open_memory(study: Study, sweep: str, proposals: Proposals) -> optuna.Study:
-    """What Optuna remembers of a sweep; of a new one nothing but where to begin.
+def open_memory(study: Study, sweep: str, proposals: Proposals, warm: Iterable[Known] = ()) -> optuna.Study:
+    """What Optuna remembers of a sweep; of a new one where to begin, and what is known from another.
 
-    sweep: its run id in MLflow. Raises TrackingError if the storage can't be used.
+    sweep: its run id in MLflow.  warm: trials of that other, marked by their run id.
+    Raises TrackingError if the storage can't be used.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of what no user of ours can act on
     url = storage_url(study)
@@ -47,9 +52,25 @@ def open_memory(study: Study, sweep: str, proposals: Proposals) -> optuna.Study:
             directions=directions(study),
             load_if_exists=True,
         )
-        if not memory.get_trials(deepcopy=False):
+        if not own_trials(memory):
+            there = {trial.user_attrs[WARM] for trial in memory.get_trials(deepcopy=False)}
+            memory.add_trials([_added(one, memory) for one in warm if one.run_id not in there])
             memory.enqueue_trial(proposals.first_point())
     return memory
+
+
+def own_trials(memory: optuna.Study) -> list[FrozenTrial]:
+    """Trials that the sweep itself asked for, or will ask for first; in order."""
+    return [trial for trial in memory.get_trials(deepcopy=False) if WARM not in trial.user_attrs]
+
+
+def _added(known: Known, memory: optuna.Study) -> FrozenTrial:
+    return create_trial(
+        values=known.goals[: len(memory.directions)],
+        params=known.point.params,
+        distributions=known.point.distributions,
+        user_attrs={WARM: known.run_id},
+    )
 
 
 def tell(memory: optuna.Study, trial: int, goals: list[float]) -> None:

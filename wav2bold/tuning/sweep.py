@@ -1,16 +1,17 @@
 """Many configurations, one search: Ray Tune with Optuna in warm actors, remembered in MLflow."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from wav2bold.cluster.connect import connected
-from wav2bold.config import Study
+from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
-from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.asking import Asking
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
@@ -29,15 +30,21 @@ from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import remember, scheduler_for
 from wav2bold.tuning.storage import open_memory, reached
 from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.warm import SOURCE, Known, known_trials, source_of
 
 
 @dataclass(frozen=True)
 class Swept:
-    """A finished sweep. run_id: its parent run in MLflow.  uri: of the MLflow store."""
+    """A finished sweep.
+
+    run_id: its parent run in MLflow.  uri: of the MLflow store.  warm: trials of another sweep that its
+    sampler knew from the beginning.
+    """
 
     run_id: str
     uri: str
     outcomes: tuple[Outcome, ...]
+    warm: int = 0
 
     @property
     def best(self) -> Outcome:
@@ -52,6 +59,7 @@ def sweep(
     progress: Progress = silent,
     *,
     resume: bool = False,
+    warm_start: str | None = None,
 ) -> Swept:
     """Search the study's space for the highest mean brain score on the validation stories.
 
@@ -61,9 +69,15 @@ def sweep(
     address, cpus: where it runs, as `cluster.connect` takes them.
     resume: go on with the newest sweep of the study, however its driver ended: what has ended is kept, what
     was under way begins anew in its own MLflow run, and what follows is what would have followed.
+    warm_start: name of an experiment (a study) whose newest sweep the sampler learns from: its finished
+    trials, as far as they lie in the space.
     Raises StudyError for what can't be studied, TrackingError if there is nothing that can be gone on with or
     another process is at it, RunsFailed if trials failed (the others are kept).
     """
+    if resume and warm_start is not None:
+        raise StudyError(
+            "--resume and --warm-start don't go together", "a sweep knows what it was begun with"
+        )
     card = open_shards(study.shards).card
     split_stories(study.split, card)
     subjects = chosen_subjects(study.subjects, card)
@@ -76,14 +90,19 @@ def sweep(
         _refuse_impossible(study, have.cpus, have.gpus)
         tracker = Tracker(study, make=not resume)
         who = identity(study, encoder, card.digest, subjects)
+        trained = partial(trained_parameters, encoder)
         if resume:
             parent = tracker.newest_sweep()
             refuse_other(tracker, parent, who)
             tracker.begin_again(parent, study, card)
+            source = tracker.tags_of(parent).get(SOURCE)
         else:
-            parent = tracker.begin("sweep", f"sweep {study.name}", study, card, marked(who))
+            source = None if warm_start is None else source_of(study, warm_start, who)
+            tags = marked(who) | ({} if source is None else {SOURCE: source})
+            parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
         try:
-            outcomes = _search(study, tracker, parent, proposals, encoder, progress)
+            warm = [] if source is None else known_trials(tracker.trials(source), proposals, trained)
+            outcomes = _search(study, tracker, parent, proposals, trained, warm, progress)
         except BaseException:
             tracker.end(parent, "KILLED")
             raise
@@ -91,7 +110,7 @@ def sweep(
         tracker.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
     if failed:
         raise RunsFailed(tuple((f"trial {one.number}", one.reason) for one in failed))
-    return Swept(parent, tracker.uri, tuple(outcomes))
+    return Swept(parent, tracker.uri, tuple(outcomes), len(warm))
 
 
 def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[str, ...]:
@@ -111,14 +130,20 @@ def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[
 
 
 def _search(
-    study: Study, tracker: Tracker, parent: str, proposals: Proposals, encoder: Encoder, progress: Progress
+    study: Study,
+    tracker: Tracker,
+    parent: str,
+    proposals: Proposals,
+    trained: Callable[[Configuration], int | None],
+    warm: list[Known],
+    progress: Progress,
 ) -> list[Outcome]:
     """Run what is still to run of a sweep; outcomes of all its trials, by number."""
     ended, left = told_apart(tracker.trials(parent))
     search = Asking(
-        open_memory(study, parent, proposals),
+        open_memory(study, parent, proposals, warm),
         proposals,
-        partial(trained_parameters, encoder),
+        trained,
         study.search.trials,
         {trial.number: how_it_ended(trial) for trial in ended},
         partial(reached, study),

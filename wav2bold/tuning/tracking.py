@@ -101,9 +101,9 @@ class Tracker:
     """One study's experiment in MLflow."""
 
     def __init__(self, study: Study, make: bool = True) -> None:
-        """make: whether a store on this machine may be made if there is none.
+        """make: whether the experiment, and a store on this machine, may be made if there is none.
 
-        Raises TrackingError if the store can't be reached, or isn't there and may not be made.
+        Raises TrackingError if the store can't be reached, or something isn't there and may not be made.
         """
         for chatty in ("mlflow.store.db.utils", "alembic"):  # "Creating initial MLflow database tables..."
             logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -119,7 +119,7 @@ class Tracker:
         try:
             with _impatient():
                 self._client = mlflow.MlflowClient(self.uri)
-                self._experiment_id = self._experiment().experiment_id
+                self._experiment_id = self._experiment(make=make).experiment_id
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             reason = masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
             if self.uri == default_uri(study):
@@ -216,8 +216,9 @@ class Tracker:
         return str(found[0].info.run_id)
 
     def trials(self, sweep: str) -> list[Trial]:
-        """All trials of a sweep, by number."""
-        runs = self._search(f"tags.`{KIND}` = 'trial' AND tags.`mlflow.parentRunId` = '{sweep}'")
+        """All trials of a sweep, by number; also of another experiment's."""
+        query = f"tags.`{KIND}` = 'trial' AND tags.`mlflow.parentRunId` = '{sweep}'"
+        runs = self._search(query, experiment_id=self._client.get_run(sweep).info.experiment_id)
         return sorted((self._trial(run) for run in runs), key=lambda trial: trial.number)
 
     def _no_sweep(self) -> TrackingError:
@@ -271,12 +272,12 @@ class Tracker:
             trained_parameters=None if trained is None else int(trained),
         )
 
-    def _search(self, query: str, limit: int | None = None) -> list[Run]:
+    def _search(self, query: str, limit: int | None = None, experiment_id: str | None = None) -> list[Run]:
         found: list[Run] = []
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment_id],
+                [experiment_id or self._experiment_id],
                 query,
                 max_results=limit or 1000,
                 order_by=["attributes.start_time DESC"],
@@ -287,8 +288,10 @@ class Tracker:
             if limit or not token:
                 return found
 
-    def _experiment(self) -> Experiment:
+    def _experiment(self, *, make: bool) -> Experiment:
         found = self._client.get_experiment_by_name(self._name)
+        if found is None and not make:
+            raise self._no_sweep()
         if found is None:
             place = self._artifacts.as_uri() if self.is_file else None
             self._client.create_experiment(self._name, artifact_location=place, tags=EXPERIMENT)
