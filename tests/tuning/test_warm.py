@@ -89,7 +89,7 @@ def test_what_is_known_comes_before_the_sweeps_own_trials_and_is_known_once(
 
 
 def test_a_warm_sampler_looks_where_the_other_sweep_was_good(study: Study) -> None:
-    """Ten trials of a history of 3 were good, ten others not: more of 12 proposals are near 3 than without."""
+    """Ten trials of a history of 3 were good, ten others not: more proposals are near 3 than without."""
     bad = [trial(number, 0.1, history=5 + number % 6) for number in range(10)]
     good = [trial(10 + number, 0.5, history=3) for number in range(10)]
     of = study.model_copy(update={"search": Search(parallel=1, trials=12)})

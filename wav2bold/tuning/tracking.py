@@ -4,9 +4,11 @@ import logging
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -53,6 +55,24 @@ class Trial:
     seconds: float
     reason: str = ""
     trained_parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A sweep or a refinement as MLflow remembers it.
+
+    parts: how many of its trials or subjects ended how, by status.  best_score: the highest of theirs, NaN if
+    there is none.  seconds: until it ended, None if it hasn't.
+    """
+
+    run_id: str
+    kind: str
+    name: str
+    status: str
+    begun: datetime
+    seconds: float | None
+    parts: dict[str, int]
+    best_score: float
 
 
 def tracking_uri(study: Study) -> str:
@@ -174,7 +194,8 @@ class Tracker:
         else:
             run_id = left
             self._reopen(run_id)
-        self.params(run_id, flat(configuration.model_dump(mode="json")) | dict(more))
+        named = {"history_tr": configuration.history}  # with its unit, for whoever searches MLflow
+        self.params(run_id, flat(configuration.model_dump(mode="json")) | named | dict(more))
         return str(run_id)
 
     @_whole
@@ -215,15 +236,63 @@ class Tracker:
             raise self._no_sweep()
         return str(found[0].info.run_id)
 
-    def trials(self, sweep: str) -> list[Trial]:
-        """All trials of a sweep, by number; also of another experiment's."""
+    def trials(self, sweep: str, where: str | None = None) -> list[Trial]:
+        """All trials of a sweep, by number; also of another experiment's.
+
+        where: a filter of MLflow's that they must pass. Raises TrackingError if it can't be read.
+        """
         query = f"tags.`{KIND}` = 'trial' AND tags.`mlflow.parentRunId` = '{sweep}'"
-        runs = self._search(query, experiment_id=self._client.get_run(sweep).info.experiment_id)
+        experiment_id = self._client.get_run(sweep).info.experiment_id
+        try:
+            runs = self._search(
+                query if where is None else f"{query} AND {where}", experiment_id=experiment_id
+            )
+        except MlflowException as error:
+            if where is None:
+                raise
+            reason = str(error).strip().splitlines()[0].partition(": ")[2] or str(error)
+            raise TrackingError(
+                f"--where: MLflow can't read {where} ({reason[:200].rstrip('.')})",
+                "write it as in: params.history_tr = '6' AND metrics.best_score > 0.1",
+            ) from None
         return sorted((self._trial(run) for run in runs), key=lambda trial: trial.number)
 
     def _no_sweep(self) -> TrackingError:
         return TrackingError(
             f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}", "run `wav2bold sweep` first"
+        )
+
+    def trials_beginning(self, run_id: str) -> list[Trial]:
+        """Trials of any sweep of the study whose run ids begin like this."""
+        runs = self._search(f"tags.`{KIND}` = 'trial'")
+        return [self._trial(run) for run in runs if run.info.run_id.startswith(run_id)]
+
+    def remembered(self) -> list[Remembered]:
+        """All sweeps and refinements of the study, the newest first."""
+        runs = self._search("")
+        children: dict[str, list[Run]] = defaultdict(list)
+        for run in runs:
+            children[run.data.tags.get("mlflow.parentRunId", "")].append(run)
+        return [self._remembered(run, children[run.info.run_id]) for run in children[""]]
+
+    def _remembered(self, run: Run, children: Iterable[Run]) -> Remembered:
+        info = run.info
+        parts: dict[str, int] = defaultdict(int)
+        best = float("nan")
+        for child in children:
+            parts[child.info.status] += 1
+            score = child.data.metrics.get("best_score", float("nan"))
+            if child.info.status == "FINISHED" and not score <= best:
+                best = score
+        return Remembered(
+            run_id=info.run_id,
+            kind=run.data.tags.get(KIND, "other"),
+            name=info.run_name,
+            status=info.status,
+            begun=datetime.fromtimestamp(info.start_time / 1000, UTC),
+            seconds=None if info.end_time is None else (info.end_time - info.start_time) / 1000,
+            parts=dict(parts),
+            best_score=best,
         )
 
     def tags_of(self, run_id: str) -> dict[str, str]:
