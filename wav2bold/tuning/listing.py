@@ -18,10 +18,12 @@ SHORT = 8
 
 def trials_table(trials: Sequence[Trial]) -> Table:
     """A row per trial, in the order given."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("trial", "run", "score", "history", "parameters", "rate", "status", "trained"):
         right = name in ("trial", "score", "history", "parameters", "rate")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "trained")
+        table.add_column(
+            name, justify="right" if right else "left", no_wrap=name not in ("status", "trained")
+        )
     for trial in trials:
         chosen, count = trial.configuration, trial.trained_parameters
         table.add_row(
@@ -39,7 +41,7 @@ def trials_table(trials: Sequence[Trial]) -> Table:
 
 def runs_table(runs: Sequence[Remembered]) -> Table:
     """A row per sweep or refinement, in the order given."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("begun", "kind", "name", "status", "took", "of it", "best score", "run"):
         table.add_column(name, justify="right" if name == "best score" else "left")
     for run in runs:
@@ -59,7 +61,7 @@ def runs_table(runs: Sequence[Remembered]) -> Table:
 
 def comparison_table(one: Trial, other: Trial) -> Table:
     """What two trials differ in, and how they did."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
     for trial in (one, other):
         table.add_column(f"trial {trial.number} ({trial.run_id[:SHORT]})")
