@@ -1,7 +1,6 @@
 """A sampler proposes the same trials whether its process lives on or is ended at any moment."""
 
 import math
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ import pytest
 
 from wav2bold.config import Configuration, Lora, Sampler, Search, Study
 from wav2bold.errors import StudyError
-from wav2bold.tuning.samplers import Seeded, directions, refuse_branches, sampler_for
+from wav2bold.tuning.samplers import directions, refuse_branches, sampler_for
 from wav2bold.tuning.space import Proposals
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 PLAIN: dict[str, Any] = {"unfrozen": None, "ranges": "own"}
-needs_cmaes = pytest.mark.skipif(find_spec("cmaes") is None, reason="the package cmaes is not installed")
-SAMPLERS = ["tpe", "gp", "random", "nsgaii", pytest.param("cmaes", marks=needs_cmaes)]
+SAMPLERS = ["tpe", "gp", "random", "nsgaii", "cmaes"]
 
 
 def study(sampler: Sampler, space: dict[str, Any] | None = None, seed: int = 0, **own: Any) -> Study:
@@ -85,7 +83,7 @@ def test_without_that_care_an_ended_sampler_does_propose_others() -> None:
     assert found[:3] != found[3:]
 
 
-@pytest.mark.parametrize("sampler", ["tpe", pytest.param("cmaes", marks=needs_cmaes)])
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes"])
 def test_a_sampler_learns_from_what_it_is_told(sampler: Sampler) -> None:
     """Against random proposals of the same seed: the mean of the last ten is better."""
     learnt, blind = (search(study(kind, PLAIN), 30, mortal=False)[-10:] for kind in (sampler, "random"))
@@ -117,12 +115,3 @@ def test_a_sampler_without_branches_refuses_a_space_that_has_some(sampler: Sampl
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsgaii"])
 def test_a_sampler_with_branches_takes_any_space(sampler: Sampler) -> None:
     refuse_branches(study(sampler), Proposals(study(sampler), 3, ()))
-
-
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wav2bold.tuning.samplers.find_spec", lambda _: None)
-    with pytest.raises(
-        StudyError, match=r"search\.sampler: cmaes needs a further package; pip install cmaes"
-    ):
-        sampler_for(study("cmaes"))
-    assert isinstance(sampler_for(study("gp")), Seeded)

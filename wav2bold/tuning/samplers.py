@@ -7,7 +7,6 @@ process begins that stream anew, and would propose other trials than if it had l
 import hashlib
 import warnings
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any
 
 import optuna
@@ -72,9 +71,7 @@ class Seeded(BaseSampler):
 
 
 def sampler_for(study: Study) -> Seeded:
-    """The sampler that the study asks for. Raises StudyError if it needs a package that isn't installed."""
-    if study.search.sampler == "cmaes" and find_spec("cmaes") is None:
-        raise StudyError("search.sampler: cmaes needs a further package", "pip install cmaes")
+    """The sampler that the study asks for."""
     trials = study.search.trials
     at_random = max(4, trials // 3)
 
