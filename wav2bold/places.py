@@ -93,8 +93,9 @@ def within(file: Place, folder: Place) -> str:
 
 
 def masked(text: str) -> str:
-    """The text without passwords in its addresses."""
-    return re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", text)
+    """The text without passwords in its addresses, wherever in them they stand."""
+    text = re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", text)
+    return re.sub(r"([?&][a-z_]*(?:pass|pwd)[a-z_]*=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def check_reachable(folder: Place) -> None:
