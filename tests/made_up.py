@@ -8,7 +8,8 @@ import pandas as pd
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard, StoryCard, SubjectCard
 from wav2bold.datasets.splits import Stories
-from wav2bold.trainables.evaluate import Evaluation
+from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.intervals import Interval
 from wav2bold.trainables.scores import Gain
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.tracking import Trial
@@ -83,6 +84,21 @@ def _evaluation(
         head=head,
         gain_ridge=Gain(float(np.mean(ridge - frozen)), 0.0123, 18),
         gain_head=Gain(float(np.mean(head - frozen)), 0.0004, 18),
+        intervals={
+            name: Interval(
+                float(np.mean(values)), float(np.mean(values)) - 0.012, float(np.mean(values)) + 0.012
+            )
+            for name, values in (
+                ("frozen", frozen),
+                ("ridge", ridge),
+                ("head", head),
+                ("gain_ridge", ridge - frozen),
+                ("gain_head", head - frozen),
+            )
+        },
+        r2={"frozen": frozen**2, "ridge": ridge**2, "head": head**2},
+        predicted={"frozen": frozen > 0.25, "ridge": ridge > 0.25},
+        improved=ridge > frozen + 0.02,
         volumes=186,
         folder=study.results / "refined" / subject,
     )

@@ -171,6 +171,47 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            "search: {space: {lora_rank: {low: 2, high: 8}}}",
+            "configuration.lora is null; write `lora: {}` there",
+        ),
+        ("search: {space: {layers: [4, [4]]}}", "layers: 4 is named twice; name it once"),
+        (
+            "search: {space: {pooling: [tr, lanczo]}}",
+            "lanczo is none of tr, mean, last, lanczos; did you mean",
+        ),
+        ("search: {space: {pooling: []}}", "search.space.pooling: empty; name at least one"),
+        ("search: {space: {epochs: {low: 0, high: 4}}}", "epochs: 0 to 4 is out of range"),
+        ("search: {space: {history: {low: 1, high: 41}}}", "the nearest valid range lies within 1 to 40"),
+        ("search: {sampler: nsga}", "nsga is none of tpe, gp, cmaes, random, nsgaii; did you mean nsgaii?"),
+        ("search: {storage: optuna.db}", "search.storage: no URL of a database; write sqlite:///FILE or"),
+        ("search: {sampler: nsgaii, stopping: asha}", "has two goals; set stopping: none"),
+        (
+            "configuration: {context: stretch}\nsearch: {space: {pooling: [tr, mean]}}",
+            "search.space.pooling: configuration.context: stretch reads the encoder's output by TRs; leave",
+        ),
+        (
+            "configuration: {head: conv_linear}\nsearch: {space: {pooling: [tr, mean]}}",
+            "search.space.pooling: configuration.head: conv_linear goes over TRs, of which mean",
+        ),
+        (
+            "configuration: {context: stretch}\nsearch: {space: {layers: weighted}}",
+            "search.space.layers: configuration.context: stretch",
+        ),
+    ],
+)
+def test_an_impossible_search_says_why(tmp_path: Path, more: str, said: str) -> None:
+    assert said in mistake(tmp_path, more)
+
+
+def test_a_dimension_is_fixed_by_one_choice(tmp_path: Path) -> None:
+    space = load(tmp_path, "search: {space: {pooling: lanczos, layers: 6, unfrozen: null}}").search.space
+    assert (space.pooling, space.layers, space.unfrozen) == (("lanczos",), ((6,),), None)
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "holds no options"),
@@ -223,6 +264,18 @@ def test_maps_of_targets_are_relative_to_the_file(tmp_path: Path) -> None:
     two = load(tmp_path, f"targets: {{parcellation: [l.gii, {tmp_path}/far/r.gii], rois: [A1]}}")
     assert two.targets.parcellation == (tmp_path / "l.gii", tmp_path / "far" / "r.gii")
     for study in (one, two):
+        study.save(tmp_path / "below" / "again.yaml")
+        assert Study.load(tmp_path / "below" / "again.yaml") == study
+
+
+def test_a_storage_that_is_a_file_is_relative_to_the_study(tmp_path: Path) -> None:
+    for written, taken in (
+        ("sqlite:///more/optuna.db", f"sqlite:///{tmp_path}/more/optuna.db"),
+        ("sqlite:////far/optuna.db", "sqlite:////far/optuna.db"),
+        ("postgresql://me:secret@host/db", "postgresql://me:secret@host/db"),
+    ):
+        study = load(tmp_path, f"search: {{storage: '{written}'}}")
+        assert study.search.storage == taken
         study.save(tmp_path / "below" / "again.yaml")
         assert Study.load(tmp_path / "below" / "again.yaml") == study
 

@@ -1,22 +1,27 @@
 """A place is a folder or a URL; whatever is wrong with a store is said in one line, within seconds."""
 
+import io
+import itertools
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import requests
 from commands import executable
 from recordings import add_story, add_volumes, noise
-from stores import without_aws
+from stores import new_bucket, without_aws
 
 from wav2bold.config import Split, Study
 from wav2bold.errors import DataError, StudyError
-from wav2bold.places import check_reachable, masked, opened, place, put_whole, read_whole, within
+from wav2bold.places import Place, check_reachable, masked, place, put_whole, read_part, read_whole, within
 
 
 def test_paths_stay_paths_and_a_file_url_is_one(tmp_path: Path) -> None:
@@ -94,8 +99,73 @@ def test_a_store_with_folders_gets_them_and_no_file_is_seen_half(tmp_path: Path)
 def test_a_file_whose_writing_fails_is_not_there(object_store: str) -> None:
     with pytest.raises(FileNotFoundError):
         read_whole(place("s3://absent/x"))
-    with pytest.raises(FileNotFoundError), opened(place("s3://absent/x")):
-        pass
+    with pytest.raises(FileNotFoundError):
+        read_part(place("s3://absent/x"), lambda file: file.read(1))
+
+
+Replaced = Callable[[Place, Iterable[bytes]], None]
+
+
+@pytest.fixture
+def replaced(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Replaced:
+    """Lets another writer put the next content of a file before each request that we make for it."""
+    s3fs = pytest.importorskip("s3fs")
+    ask, client = s3fs.S3FileSystem._call_s3, boto3.client("s3")
+    written: dict[str, Iterable[bytes]] = {}
+
+    async def after_another(self: object, method: str, *args: object, **options: object) -> object:
+        key = f"{options.get('Bucket')}/{options.get('Key')}"
+        for content in itertools.islice(written.get(key, ()), 1):
+            client.put_object(Bucket=options["Bucket"], Key=options["Key"], Body=content)
+        return await ask(self, method, *args, **options)
+
+    def replace(file: Place, contents: Iterable[bytes]) -> None:
+        assert not isinstance(file, Path)
+        written[file.path] = iter(contents)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", after_another)
+    return replace
+
+
+def test_a_file_replaced_while_it_is_read_is_the_old_or_the_new_one(replaced: Replaced) -> None:
+    file = new_bucket("replaced") / "marker"
+    assert not isinstance(file, Path)
+    old, new = b"a" * 90, b"b" * 60
+    file.fs.default_block_size = 16  # of more than this, s3fs would fetch pieces side by side
+    for before in range(6):  # requests, until the first that finds the new one
+        put_whole(file, old)
+        replaced(file, [*[old] * before, new])
+        assert read_whole(file) in (old, new)
+
+
+def parquet(said: str, rows: int) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"x": range(rows)}).replace_schema_metadata({"said": said}), buffer)
+    return buffer.getvalue()
+
+
+def test_metadata_of_a_file_replaced_while_it_is_read_are_of_the_old_or_the_new_one(
+    replaced: Replaced,
+) -> None:
+    file = new_bucket("replaced-parts") / "run.parquet"
+    old, new = parquet("old", 10), parquet("new", 40_000)
+    for before in range(4):  # requests, until the first that finds the new one
+        put_whole(file, old)
+        replaced(file, [*[old] * before, new])
+        found = read_part(file, pq.read_metadata)
+        assert (found.num_rows, found.metadata[b"said"]) in [(10, b"old"), (40_000, b"new")]
+
+
+def test_a_file_that_is_replaced_for_ever_is_told(replaced: Replaced) -> None:
+    file = new_bucket("replaced-always") / "run.parquet"
+    contents = [parquet("old", 10), parquet("new", 40_000)]
+    put_whole(file, contents[0])
+    replaced(file, itertools.cycle(contents))
+    with pytest.raises(DataError) as raised:
+        read_part(file, pq.read_metadata)
+    assert str(raised.value) == (
+        f"{file}: is replaced again and again while it is read; wait for who writes there to end"
+    )
 
 
 def prepared(tmp_path: Path, env: Mapping[str, str], out: str = "s3://study/shards") -> tuple[str, float]:

@@ -1,7 +1,21 @@
 """Refine speech models on fMRI of people who hear speech."""
 
 from wav2bold.config import Cleaning, Configuration, Search, Simulation, Split, Study, Targets
-from wav2bold.steps import best, inspect, manifest, prepare, refine, report, simulate, sweep
+from wav2bold.steps import (
+    best,
+    compare,
+    inspect,
+    manifest,
+    prepare,
+    ranked,
+    refine,
+    report,
+    runs,
+    score,
+    score_beyond,
+    simulate,
+    sweep,
+)
 
 __all__ = [
     "Cleaning",
@@ -12,11 +26,16 @@ __all__ = [
     "Study",
     "Targets",
     "best",
+    "compare",
     "inspect",
     "manifest",
     "prepare",
+    "ranked",
     "refine",
     "report",
+    "runs",
+    "score",
+    "score_beyond",
     "simulate",
     "sweep",
 ]

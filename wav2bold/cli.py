@@ -1,5 +1,6 @@
 """The door: parse, call, show. No logic."""
 
+import json
 import os
 import sys
 import traceback
@@ -29,9 +30,11 @@ app = typer.Typer(
     [bold]prepare[/bold] RECORDINGS --out SHARDS  writes shards, and a study.yaml to edit
     [bold]inspect[/bold] SHARDS  tells what they hold, and draws it
     [bold]sweep[/bold] STUDY  searches history, regularisation, learning rate, what is unfrozen
-    [bold]best[/bold] STUDY --out best.yaml  names the winner
+    [bold]best[/bold] STUDY --out best.yaml  names the winner; also [bold]runs[/bold], [bold]compare[/bold]
     [bold]refine[/bold] STUDY --config best.yaml  refines the encoder for every subject
     [bold]report[/bold] STUDY --out report.html  tests the refined encoders on the held-out stories
+
+    [bold]score[/bold] STUDY  scores any encoder on any shards, by layer, and the controls
 
     `wav2bold demo` runs all of it on simulated data.""",
 )
@@ -51,6 +54,7 @@ Address = Annotated[
     typer.Option(help="Ray cluster to work on, host:port or auto. Default: RAY_ADDRESS, or this machine."),
 ]
 Cpus = Annotated[int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")]
+Json = Annotated[bool, typer.Option("--json", help="Print as JSON, for machines.")]
 Recordings = Annotated[
     Path, typer.Argument(help="Folder of recordings, or a manifest of them (.tsv).", readable=False)
 ]
@@ -258,18 +262,36 @@ def inspect(
 
 
 @app.command()
-def sweep(study: StudyFile, address: Address = None, cpus: Cpus = None, submit: Submit = False) -> None:
+def sweep(
+    study: StudyFile,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest sweep, whatever ended it.")
+    ] = False,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPERIMENT", help="Learn from the newest sweep of this experiment (a study's name)."
+        ),
+    ] = None,
+    address: Address = None,
+    cpus: Cpus = None,
+    submit: Submit = False,
+) -> None:
     """Search for the best configuration; every trial is remembered in MLflow.
 
     The first trial is the paper's configuration. The goal is the mean brain score on the validation
-    stories; the test stories are not touched.
+    stories; the test stories are not touched. A sweep that was interrupted or killed goes on with --resume,
+    and one that has ended takes further trials where search.trials was raised.
     """
     if submit:
-        hand_over("sweep", study, address, {})
+        learnt = {} if warm_start is None else {"--warm-start": warm_start}
+        hand_over("sweep", study, address, learnt, flags=("--resume",) if resume else ())
         return
     with watching("sweep") as progress:
-        swept = steps.sweep(study, address, cpus, progress)
+        swept = steps.sweep(study, address, cpus, progress, resume=resume, warm_start=warm_start)
     winner = swept.best
+    if warm_start is not None:
+        out.print(f"{swept.warm} trials of {warm_start} were known from the beginning", markup=False)
     out.print(
         f"{len(swept.outcomes)} trials; best is trial {winner.number} with brain score "
         f"{winner.best_score:.4f} on the validation stories (MLflow run {winner.run_id})",
@@ -284,13 +306,64 @@ def best(
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write the configuration here, as YAML.")
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="FILTER", help="Only trials that pass MLflow's filter: params.history_tr = '6'"),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="List so many of the best.")] = None,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="List those that none betters in score and trained parameters.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Name the best configuration of the newest sweep; only MLflow is asked."""
-    trial = steps.best(study, out_file)
-    out.print(
-        f"trial {trial.number}, brain score {trial.best_score:.4f} on the validation stories", markup=False
-    )
-    out.print(trial.configuration.as_yaml().rstrip(), markup=False)
+    trial = steps.best(study, out_file, where)
+    if top is None and not pareto and not as_json:
+        out.print(
+            f"trial {trial.number}, brain score {trial.best_score:.4f} on the validation stories",
+            markup=False,
+        )
+        out.print(trial.configuration.as_yaml().rstrip(), markup=False)
+        return
+    from wav2bold.tuning.listing import as_data, trials_table
+
+    trials = steps.ranked(study, where, pareto=pareto) if top or pareto else [trial]
+    trials = trials[:top]
+    _show([as_data(one) for one in trials] if as_json else trials_table(trials))
+
+
+@app.command()
+def runs(study: StudyFile, as_json: Json = False) -> None:
+    """List the sweeps and refinements of a study that MLflow remembers, the newest first."""
+    found = steps.runs(study)
+    from wav2bold.tuning.listing import as_data, runs_table
+
+    _show([as_data(one) for one in found] if as_json else runs_table(found))
+
+
+@app.command()
+def compare(
+    study: StudyFile,
+    one: Annotated[str, typer.Argument(help="A trial: its number in the newest sweep, or its run's id.")],
+    other: Annotated[str, typer.Argument(help="Another.")],
+    as_json: Json = False,
+) -> None:
+    """Show what two trials differ in, and how they did."""
+    trials = steps.compare(study, one, other)
+    from wav2bold.tuning.listing import as_data, comparison_table, differences
+
+    if as_json:
+        _show({"differences": differences(*trials), "trials": [as_data(trial) for trial in trials]})
+    else:
+        _show(comparison_table(*trials))
+
+
+def _show(what: Any) -> None:
+    """A table, or what JSON can hold."""
+    if isinstance(what, list | dict):
+        typer.echo(json.dumps(what, indent=2))
+    else:
+        out.print(what)
 
 
 @app.command()
@@ -338,6 +411,71 @@ def report(
     with watching("report") as progress:
         steps.report(study, out_file, address, cpus, progress)
     out.print(f"written: {out_file}", markup=False)
+
+
+@app.command()
+def score(
+    study: StudyFile,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder, refined or not, or hub name; can be given again. Default: the study's."),
+    ] = None,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Other shards to score on, with the split of the study file beside them."),
+    ] = None,
+    subjects: Annotated[str, typer.Option(help="Subjects, separated by commas, or: all.")] = "all",
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Control: the same architecture, untrained.")
+    ] = False,
+    shift_bold: Annotated[
+        bool,
+        typer.Option("--shift-bold", help="Control: BOLD moved by half of each story; nothing may be left."),
+    ] = False,
+    bold_of: Annotated[
+        str | None, typer.Option(help="Control: compare predictions with this subject's BOLD.")
+    ] = None,
+    by_layer: Annotated[
+        bool, typer.Option("--by-layer", help="Score every hidden state by itself, with plain ridge.")
+    ] = False,
+    by_region: Annotated[
+        bool, typer.Option("--by-region", help="Score each region of targets, too.")
+    ] = False,
+    low_level: Annotated[
+        bool,
+        typer.Option("--low-level", help="What the encoder explains beyond log-mel energies and envelope."),
+    ] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write the scores of every target here, as Parquet.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    """Score encoders on the test stories, each with a ridge fitted on the training stories.
+
+    Any encoder, any shards: the pretrained one, one refined on another subject, one of another study. Brain
+    score (mean r over targets) with its interval, its share of the noise ceiling, explained variance, and how
+    many targets are predicted by more than chance.
+    """
+    if by_layer + by_region + low_level > 1:
+        raise StudyError(
+            "score: several tables at once", "give one of --by-layer, --by-region and --low-level"
+        )
+    if low_level and out_file is not None:
+        raise StudyError("score: --low-level has no scores of targets to write", "leave out --out")
+    who = None if subjects == "all" else _listed(subjects)
+    controls: Any = {"random_weights": random_weights, "shift_bold": shift_bold, "bold_of": bold_of}
+    cuts: Any = {"by_layer": by_layer, "by_region": by_region, "out": out_file}
+    step: Any = steps.score_beyond if low_level else steps.score
+    with watching("score") as progress:
+        more = controls if low_level else controls | cuts
+        scores = step(study, encoder or (), shards, who, **more, progress=progress)
+    from wav2bold.evaluation import listing as lists
+
+    if as_json:
+        typer.echo(lists.as_json(scores))
+    else:
+        table: Any = lists.beyond_listing if low_level else lists.listing
+        out.print(table(scores, lists.heading(**controls)))
 
 
 @app.command()

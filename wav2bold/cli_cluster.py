@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,16 +47,21 @@ Submit = Annotated[
 
 
 def hand_over(
-    command: str, study: Path, server: str | None, options: Mapping[str, str], config: str | None = None
+    command: str,
+    study: Path,
+    server: str | None,
+    options: Mapping[str, str],
+    config: str | None = None,
+    flags: Sequence[str] = (),
 ) -> None:
     """Have a cluster run a command on a study, and show what it writes until it ends or Ctrl-C detaches.
 
-    options: of the command.  config: a configuration's file that travels with the study, or a word.
+    options, flags: of the command.  config: a configuration's file that travels with the study, or a word.
     """
     from wav2bold.cluster import jobs
 
     client = jobs.job_server(server)
-    job = jobs.hand_over(client, command, study, options, config)
+    job = jobs.hand_over(client, command, study, options, config, flags)
     err.print(f"handed over as {job}", markup=False)
     try:
         for text in jobs.told(client, job, follow=True):

@@ -5,6 +5,7 @@ what a sweep may vary (`Search`). Paths in it are relative to the file itself.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -32,6 +33,8 @@ Pooling = Literal["tr", "mean", "last", "lanczos"]
 HeadKind = Literal["linear", "conv_linear", "shared"]
 HiddenStates = tuple[int, ...] | Literal["weighted"] | None
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+Sampler = Literal["tpe", "gp", "cmaes", "random", "nsgaii"]
+Stopping = Literal["asha", "median", "none"]
 
 
 def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,7 +54,7 @@ def _place(given: Any) -> Place:
 
 
 class Cleaning(Options):
-    """How BOLD is cleaned before it is written to shards (nilearn.signal.clean)."""
+    """How BOLD is cleaned before it is written to shards (as by nilearn.signal.clean)."""
 
     high_pass_s: Annotated[float, Field(gt=0)] | None = 128.0
     """Slowest period kept, seconds (cosine drifts); null keeps all."""
@@ -180,6 +183,27 @@ def _papers_choice() -> Mapping[ParameterType, LayerRange | None]:
     return {"attention": None, "feed_forward": None}
 
 
+def hidden_states(layers: object) -> HiddenStates:
+    """`Configuration.layers` as it is kept, from how it may be written. Raises ValueError."""
+    if layers is None:
+        return None
+    if layers == "weighted":
+        return "weighted"
+    listed = list(layers) if isinstance(layers, list | tuple) else [layers]
+    if not listed:
+        raise ValueError("empty; name at least one, or write null for the encoder's output")
+    numbers = [one for one in listed if type(one) is int]  # yes and no are ints, too
+    if len(numbers) < len(listed):
+        wrong = next(one for one in listed if type(one) is not int)
+        raise ValueError(f"{wrong} is no hidden state; write a number, a list of numbers, weighted or null")
+    if min(numbers) < 0:
+        raise ValueError(f"{min(numbers)} is out of range; the nearest valid value is 0")
+    for one in numbers:
+        if numbers.count(one) > 1:
+            raise ValueError(f"{one} is named twice; name it once")
+    return tuple(sorted(numbers))  # their order says nothing: equal configurations share a digest
+
+
 class Configuration(Options):
     """One configuration: all that decides what a refinement gives. The defaults are the paper's.
 
@@ -271,23 +295,7 @@ class Configuration(Options):
     @field_validator("layers", mode="before")
     @classmethod
     def _numbers_rise(cls, layers: object) -> object:
-        if layers is None or layers == "weighted":
-            return layers
-        listed = list(layers) if isinstance(layers, list | tuple) else [layers]
-        if not listed:
-            raise ValueError("empty; name at least one, or write null for the encoder's output")
-        numbers = [one for one in listed if type(one) is int]  # yes and no are ints, too
-        if len(numbers) < len(listed):
-            wrong = next(one for one in listed if type(one) is not int)
-            raise ValueError(
-                f"{wrong} is no hidden state; write a number, a list of numbers, weighted or null"
-            )
-        if min(numbers) < 0:
-            raise ValueError(f"{min(numbers)} is out of range; the nearest valid value is 0")
-        for one in numbers:
-            if numbers.count(one) > 1:
-                raise ValueError(f"{one} is named twice; name it once")
-        return tuple(sorted(numbers))  # their order says nothing: equal configurations share a digest
+        return hidden_states(layers)
 
     @field_validator("unfrozen")
     @classmethod
@@ -420,30 +428,73 @@ class LogRange(Options):
 
 
 class Space(Options):
-    """What a sweep may vary. A key left out has the range shown; equal ends fix a value."""
+    """What a sweep may vary. A key left out has the range shown; null leaves it as in `configuration`; equal
+    ends, or one choice, fix a value."""
 
     history: IntRange = IntRange(low=1, high=10)
     """History length, TRs."""
-    unfrozen: Annotated[tuple[ParameterType, ...], AfterValidator(_named_once)] = (
+    pooling: (
+        Annotated[
+            tuple[Pooling, ...], Field(min_length=1), AfterValidator(_named_once), BeforeValidator(_as_tuple)
+        ]
+        | None
+    ) = None
+    """Ways of pooling to choose from, such as [tr, lanczos]."""
+    layers: Annotated[tuple[HiddenStates, ...], Field(min_length=1)] | None = None
+    """What the head may read, each as in configuration.layers, such as [6, [4, 8], weighted, null]."""
+    unfrozen: Annotated[tuple[ParameterType, ...], AfterValidator(_named_once)] | None = (
         "attention",
         "feed_forward",
         "layer_norm",
     )
-    """Parameter types that may be unfrozen, each on its own; never those that configuration.lora adapts."""
+    """Parameter types that may be unfrozen, each on its own; never those that configuration.lora adapts.
+    null: those of configuration.unfrozen, always."""
+    ranges: Literal["shared", "each", "own"] = "shared"
+    """Layers in which types are unfrozen: shared, one range for all types; each, a range for every type; own,
+    those of configuration.unfrozen, and all layers for a type that it lacks."""
+    first_layer: IntRange | None = None
+    """First layer of such a range; null for any."""
+    layer_span: IntRange | None = None
+    """How many layers such a range has, less what would lie above the encoder; null for any number."""
+    lora_rank: IntRange | None = None
+    """Rank of configuration.lora; its alpha rises and falls with it."""
     head_l2: LogRange = LogRange(low=0.3, high=3.0)
     """Penalty on the head, as a multiple of the cross-validated one."""
+    anchor_l2: LogRange | None = None
+    """Penalty on the squared distance from the pretrained weights."""
+    weight_decay: LogRange | None = None
+    """Weight decay of the encoder's optimiser."""
     encoder_lr: LogRange | None = None
     """Learning rate of the encoder; null: 1e-5 to 1e-3, and 0.005 to 0.05 for optimiser: muon."""
     head_lr: LogRange = LogRange(low=3e-5, high=3e-3)
     """Learning rate of the head."""
+    epochs: IntRange | None = None
+    """Passes over the training windows in stage 2."""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _states(cls, layers: object) -> object:
+        if layers is None:
+            return None
+        choices = list(layers) if isinstance(layers, list | tuple) else [layers]
+        states = [hidden_states(choice) for choice in choices]
+        for one, choice in zip(states, choices, strict=True):
+            if states.count(one) > 1:
+                raise ValueError(f"{choice} is named twice; name it once")
+        return tuple(states)
 
     @model_validator(mode="after")
-    def _history_bounds(self) -> Self:
-        if not 1 <= self.history.low <= self.history.high <= 40:
-            raise ValueError(
-                f"history: {self.history.low} to {self.history.high} is out of range; "
-                "the nearest valid range lies within 1 to 40"
-            )
+    def _bounds(self) -> Self:
+        for name, low, high in (
+            ("history", 1, 40), ("lora_rank", 1, None), ("epochs", 1, None), ("first_layer", 0, None),
+            ("layer_span", 1, None),
+        ):  # fmt: skip
+            some: IntRange | None = getattr(self, name)
+            if some is not None and (some.low < low or (high is not None and some.high > high)):
+                within = f"lies within {low} to {high}" if high is not None else f"begins at {low}"
+                raise ValueError(
+                    f"{name}: {some.low} to {some.high} is out of range; the nearest valid range {within}"
+                )
         return self
 
 
@@ -461,12 +512,41 @@ class Search(Options):
     """Processor cores each trial holds, or each of its workers."""
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0
     """GPUs each trial holds, or each of its workers; a fraction shares one."""
+    sampler: Sampler = "tpe"
+    """What proposes (Optuna): tpe, tree-structured Parzen estimator over all parameters together; gp, a
+    Gaussian process; cmaes, evolution of a normal distribution; random; or nsgaii, evolution towards two
+    goals, a high brain score and few trained parameters. gp and cmaes need a space whose parameters every
+    trial has."""
+    stopping: Stopping | None = None
+    """What ends a poor trial early: asha, successive halving; median, being worse than the median of earlier
+    trials; or none. null: asha, and none for nsgaii."""
     grace_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs of stage 2 that every trial may run before it can be stopped; 0: after stage 1."""
     reduction: Annotated[int, Field(ge=2)] = 2
-    """At each rung, one trial in this many goes on."""
+    """At each rung of asha, one trial in this many goes on."""
+    max_failures: Annotated[int, Field(ge=0)] = 1
+    """How often a trial that died is tried again, before it counts as failed."""
+    storage: str | None = None
+    """Where Optuna keeps what it has proposed and learnt: an SQLAlchemy URL, such as postgresql://host/name;
+    null: optuna.db, an SQLite file in the results folder."""
     space: Space = Space()
     """What varies."""
+
+    @field_validator("storage")
+    @classmethod
+    def _is_a_url(cls, storage: str | None) -> str | None:
+        if storage is not None and not re.match(r"[a-z][a-z0-9+]*://.", storage):
+            raise ValueError("no URL of a database; write sqlite:///FILE or postgresql://HOST/NAME")
+        return storage
+
+    @model_validator(mode="after")
+    def _one_goal_to_stop_by(self) -> Self:
+        if self.sampler == "nsgaii" and self.stopping in ("asha", "median"):
+            raise ValueError(
+                f"stopping: {self.stopping} judges by the brain score alone, and sampler: nsgaii has two "
+                "goals; set stopping: none"
+            )
+        return self
 
 
 class Activations(Options):
@@ -558,6 +638,25 @@ class Study(Options):
         return LogRange(low=0.005, high=0.05) if muon else LogRange(low=1e-5, high=1e-3)
 
     @model_validator(mode="after")
+    def _space_is_possible(self) -> Self:
+        space, own = self.search.space, self.configuration
+        if space.lora_rank is not None and own.lora is None:
+            raise ValueError("search.space.lora_rank: configuration.lora is null; write `lora: {}` there")
+        if own.context == "stretch":
+            for name, choices, only in (("pooling", space.pooling, "tr"), ("layers", space.layers, None)):
+                if choices is not None and set(choices) != {only}:
+                    raise ValueError(
+                        f"search.space.{name}: configuration.context: stretch reads the encoder's output by "
+                        "TRs; leave it out, or set context: window"
+                    )
+        if own.head == "conv_linear" and {"mean", "last"} & set(space.pooling or ()):
+            raise ValueError(
+                "search.space.pooling: configuration.head: conv_linear goes over TRs, of which mean and last "
+                "leave one; keep tr and lanczos, or set head: linear"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_mask(self) -> Self:
         one, other = self.cleaning.mask, self.targets.mask
         if one is not None and other is not None and one != other:
@@ -577,11 +676,15 @@ class Study(Options):
     def at(self, folder: Path) -> Self:
         """The same study with its relative paths taken from `folder`."""
         mask, own = self.cleaning.mask, self.targets.mask
+        storage = self.search.storage
+        if storage is not None and re.match("sqlite:///[^/]", storage):  # as any path in the file
+            storage = f"sqlite:///{folder / storage.removeprefix('sqlite:///')}"
         encoder = folder / Path(self.encoder).expanduser()
         return self.model_copy(
             update={
                 "shards": absolute(self.shards, folder),
                 "results": folder / self.results.expanduser(),
+                "search": self.search.model_copy(update={"storage": storage}),
                 "encoder": str(encoder.resolve()) if encoder.is_dir() else self.encoder,
                 "cleaning": self.cleaning.model_copy(
                     update={"mask": None if mask is None else folder / mask.expanduser()}

@@ -9,10 +9,10 @@ import errno
 import os
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from wav2bold.errors import DataError, StorageError
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     AnyPlace: TypeAlias = str | os.PathLike[str] | UPath
 else:
     Place = AnyPlace = Path
+
+Read = TypeVar("Read")
 
 ANSWERS_S = 20.0
 """How long a store may take to list a folder before we call it away. S3's own client tries for 10 s."""
@@ -39,6 +41,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Those that only writing meets."""
 ONE_STEP = {"abfs", "abfss", "az", "gcs", "gs", "memory", "s3", "s3a"}
 """Stores in which an object appears whole or not at all; in others a file is moved into its place."""
+S3 = {"s3", "s3a"}
+TRIES = 5
+"""How often a part of a file is read that others replace meanwhile."""
 
 
 def place(given: AnyPlace) -> Place:
@@ -88,8 +93,9 @@ def within(file: Place, folder: Place) -> str:
 
 
 def masked(text: str) -> str:
-    """The text without passwords in its addresses."""
-    return re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", text)
+    """The text without passwords in its addresses, wherever in them they stand."""
+    text = re.sub(r"(://[^:/@\s]*:)[^/\s]+@", r"\1***@", text)
+    return re.sub(r"([?&][a-z_]*(?:pass|pwd)[a-z_]*=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def check_reachable(folder: Place) -> None:
@@ -120,11 +126,37 @@ def check_reachable(folder: Place) -> None:
 
 
 def read_whole(file: Place) -> bytes:
-    """All bytes of a file. Raises FileNotFoundError if there is none."""
+    """All bytes of a file, old or new where another replaces it meanwhile.
+
+    Raises FileNotFoundError if there is none.
+    """
     if isinstance(file, Path):
         return file.read_bytes()
+    # One request: of a large object s3fs would fetch pieces side by side, some of the old, some of the new
+    options = {"max_concurrency": 1} if file.protocol in S3 else {}
     with _plain_errors(file, "read"):
-        return bytes(file.read_bytes())
+        return bytes(file.fs.cat_file(file.path, **options))
+
+
+def read_part(file: Place, read: Callable[[Any], Read]) -> Read:
+    """What `read` takes from a file, of which it fetches a part; all of it from the old or all from the new.
+
+    read: is given what pyarrow can read, once more where the file was replaced meanwhile.
+    Raises FileNotFoundError if there is none, StorageError if it is replaced TRIES times.
+    """
+    if isinstance(file, Path):
+        return read(file)
+    with _plain_errors(file, "read"):
+        for _ in range(TRIES):
+            try:
+                with file.fs.open(file.path, "rb", cache_type="none") as handle:
+                    return read(handle)
+            except OSError as error:
+                if error.errno != errno.EBUSY:  # s3fs: it is no longer the one that was opened
+                    raise
+    raise StorageError(
+        f"{file}: is replaced again and again while it is read", "wait for who writes there to end"
+    )
 
 
 def refusal(where: AnyPlace | None, error: OSError, instead: str = "place") -> StorageError:
@@ -146,16 +178,6 @@ def written(where: AnyPlace, instead: str = "place") -> Iterator[None]:
         yield
     except OSError as error:
         raise refusal(where, error, instead) from None
-
-
-@contextmanager
-def opened(file: Place) -> Iterator[Any]:
-    """A file as pyarrow can read a part of it. Raises FileNotFoundError if there is none."""
-    if isinstance(file, Path):
-        yield file
-        return
-    with _plain_errors(file, "read"), file.fs.open(file.path, "rb", cache_type="none") as handle:
-        yield handle
 
 
 def put_whole(file: Place, content: bytes) -> None:
@@ -218,9 +240,8 @@ def copy(file: Place, to: Place) -> None:
 def remove_below(folder: Place) -> None:
     """Remove all files below a URL, if there are any."""
     assert not isinstance(folder, Path)
-    with _plain_errors(folder, "removed"):
-        if folder.fs.exists(folder.path):
-            folder.fs.rm(folder.path, recursive=True)
+    with _plain_errors(folder, "removed"), suppress(FileNotFoundError):  # another may remove them too
+        folder.fs.rm(folder.path, recursive=True)
 
 
 def _list(folder: "UPath") -> None:
@@ -239,7 +260,7 @@ def _plain_errors(where: "UPath", done: str) -> Iterator[None]:
     except (DataError, FileNotFoundError):
         raise
     except ImportError as error:
-        extra = ": pip install 'wav2bold[s3]'" if where.protocol in ("s3", "s3a") else ""
+        extra = ": pip install 'wav2bold[s3]'" if where.protocol in S3 else ""
         raise StorageError(
             f"{where}: needs a further package ({_reason(error)})", f"install it{extra}"
         ) from None
@@ -247,7 +268,7 @@ def _plain_errors(where: "UPath", done: str) -> Iterator[None]:
         raise StorageError(
             f"{where}: may not be {done} ({_reason(error)})",
             "check the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            if where.protocol in ("s3", "s3a")
+            if where.protocol in S3
             else "check your keys to that storage",
         ) from None
     except ValueError as error:
@@ -263,7 +284,7 @@ def _plain_errors(where: "UPath", done: str) -> Iterator[None]:
 
 
 def _endpoint(where: "UPath") -> str:
-    return ", your keys and AWS_ENDPOINT_URL" if where.protocol in ("s3", "s3a") else " and your keys"
+    return ", your keys and AWS_ENDPOINT_URL" if where.protocol in S3 else " and your keys"
 
 
 def _reason(error: BaseException) -> str:

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
+    from wav2bold.evaluation.beyond import Beyond
+    from wav2bold.evaluation.scoring import Scored
     from wav2bold.tuning.findings import Findings
     from wav2bold.tuning.subjects import RefinedSubjects
     from wav2bold.tuning.sweep import Swept
-    from wav2bold.tuning.tracking import Trial
+    from wav2bold.tuning.tracking import Remembered, Trial
 
 AnyPath = str | os.PathLike[str]
 AnyStudy = Study | AnyPath
@@ -147,24 +149,65 @@ def inspecting(shards: AnyPlace, *, page: bool) -> "Iterator[tuple[Facts, Callab
 
 
 def sweep(
-    study: AnyStudy, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+    study: AnyStudy,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+    *,
+    resume: bool = False,
+    warm_start: str | None = None,
 ) -> "Swept":
-    """Search for the configuration with the highest brain score; every trial is an MLflow run."""
+    """Search for the configuration with the highest brain score; every trial is an MLflow run.
+
+    resume: go on with the newest sweep, whatever ended it.  warm_start: name of the experiment whose newest
+    sweep the sampler learns from.
+    """
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
     from wav2bold.tuning import sweep as step
 
-    return step.sweep(study, address, cpus, progress)
+    return step.sweep(study, address, cpus, progress, resume=resume, warm_start=warm_start)
 
 
-def best(study: AnyStudy, out: AnyPath | None = None) -> "Trial":
-    """The best trial of the newest sweep, from MLflow; `out` gets its configuration as YAML."""
+def best(study: AnyStudy, out: AnyPath | None = None, where: str | None = None) -> "Trial":
+    """The best trial of the newest sweep, from MLflow; `out` gets its configuration as YAML.
+
+    where: a filter of MLflow's that it must pass, such as "params.history_tr = '6'".
+    """
     study = _study(study)
     if out is not None:
         check_file(Path(out))
     from wav2bold.tuning import best as step
 
-    return step.best(study, _path(out))
+    return step.best(study, _path(out), where)
+
+
+def ranked(study: AnyStudy, where: str | None = None, *, pareto: bool = False) -> "list[Trial]":
+    """Finished trials of the newest sweep, the best first.
+
+    pareto: only those than which no other scores as high and trains fewer parameters.
+    """
+    from wav2bold.tuning import best as step
+
+    trials = step.ranked(_study(study), where)
+    return step.pareto(trials) if pareto else trials
+
+
+def runs(study: AnyStudy) -> "list[Remembered]":
+    """All sweeps and refinements of a study that MLflow remembers, the newest first."""
+    from wav2bold.tuning.tracking import Tracker
+
+    return Tracker(_study(study), make=False).remembered()
+
+
+def compare(study: AnyStudy, one: str, other: str) -> "tuple[Trial, Trial]":
+    """Two trials, each by its number in the newest sweep or by the beginning of its run's id."""
+    study = _study(study)
+    from wav2bold.tuning.listing import trial_named
+    from wav2bold.tuning.tracking import Tracker
+
+    tracker = Tracker(study, make=False)
+    return trial_named(study.name, tracker, one), trial_named(study.name, tracker, other)
 
 
 def refine(
@@ -212,6 +255,79 @@ def report(
     from wav2bold.tuning import report as step
 
     return step.report(study, Path(out), address, cpus, progress)
+
+
+def score(
+    study: AnyStudy,
+    encoders: Sequence[AnyPath] = (),
+    shards: AnyPlace | None = None,
+    subjects: Sequence[str] | None = None,
+    *,
+    random_weights: bool = False,
+    shift_bold: bool = False,
+    bold_of: str | None = None,
+    by_layer: bool = False,
+    by_region: bool = False,
+    out: AnyPath | None = None,
+    progress: Progress = silent,
+) -> "list[Scored]":
+    """Brain scores of encoders on the test stories, each with a ridge fitted on the training stories.
+
+    encoders: folders, refined or not, or hub names; none: the study's own.  shards: others than the study's;
+    their split is that of the study file beside them.  subjects: None for all.
+    Controls: random_weights in place of the encoders' own; shift_bold moves BOLD by half of each story;
+    bold_of compares predictions with another subject's BOLD.
+    by_layer: every hidden state by itself.  by_region: each region of targets, too.
+    out: gets r, its share of the ceiling, R2, p and whether it is significant of every target, as Parquet.
+    """
+    study = _study(study)
+    if out is not None:
+        check_file(Path(out))
+    check_folder(study.results, RESULTS_CURE)
+    from wav2bold.tuning import score as step
+
+    found = step.score(
+        study,
+        tuple(map(str, encoders)),
+        None if shards is None else place(shards),
+        subjects,
+        step.Control(random_weights, shift_bold, bold_of),
+        by_layer=by_layer,
+        by_region=by_region,
+        progress=progress,
+    )
+    if out is not None:
+        from wav2bold.evaluation.per_target import write_per_target
+
+        rows = [(one.encoder, one.subject, one.layer, one.per_target) for one in found if one.per_target]
+        write_per_target(Path(out), rows)
+    return found
+
+
+def score_beyond(
+    study: AnyStudy,
+    encoders: Sequence[AnyPath] = (),
+    shards: AnyPlace | None = None,
+    subjects: Sequence[str] | None = None,
+    *,
+    random_weights: bool = False,
+    shift_bold: bool = False,
+    bold_of: str | None = None,
+    progress: Progress = silent,
+) -> "list[Beyond]":
+    """What encoders explain of the test stories beyond log-mel energies and the envelope; see `score`."""
+    study = _study(study)
+    check_folder(study.results, RESULTS_CURE)
+    from wav2bold.tuning import score as step
+
+    return step.score_beyond(
+        study,
+        tuple(map(str, encoders)),
+        None if shards is None else place(shards),
+        subjects,
+        step.Control(random_weights, shift_bold, bold_of),
+        progress,
+    )
 
 
 def _study(study: AnyStudy) -> Study:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nilearn.signal import clean as nilearn_clean
 from recordings import AFFINE, add_story, add_surfaces, add_volumes, noise, save_surface, save_volumes
 from scipy.fft import idct
 from scipy.ndimage import gaussian_filter
@@ -143,6 +144,23 @@ def test_cleaning_is_one_least_squares_fit(straight: bool) -> None:
     nuisance = np.column_stack([line, drifts(115, 2.0, 128.0), confounds[5:]])
     np.testing.assert_allclose(got, residual(y[5:].astype(float), nuisance), atol=1e-5)
     np.testing.assert_allclose(got.std(axis=0, ddof=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("volumes", [40, 400])
+def test_cleaning_is_nilearns_whatever_the_scale_of_confounds_and_however_alike(volumes: int) -> None:
+    y = 1e4 + 10 * noise(volumes, 50)
+    one, other = np.random.default_rng(5).standard_normal((2, volumes)).cumsum(axis=1)
+    line = np.arange(volumes, dtype=float)
+    truth = nilearn_clean(
+        y.astype(float),
+        detrend=False,
+        standardize="zscore_sample",
+        confounds=np.column_stack([line, drifts(volumes, 2.0, 128.0), one, other]),
+        filter=False,
+    )
+    alike = np.column_stack([1e6 * one, 1e-6 * other, one, one + other, np.full(volumes, 3.0)])
+    for confounds in (np.column_stack([one, other]), alike):
+        np.testing.assert_allclose(clean(y, 2.0, Cleaning(), confounds), truth, atol=1e-6)
 
 
 def test_detrending_alone_is_scipys() -> None:

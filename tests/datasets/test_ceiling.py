@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wav2bold.datasets.ceiling import (
+    BLOCK,
     ceiling,
     others_correlation,
     repeat_correlation,
@@ -136,6 +137,24 @@ def test_only_people_who_have_a_target_are_averaged() -> None:
     alone = others_correlation(asked([one, two[:, :3]]), [np.arange(5), np.arange(3)])
     np.testing.assert_array_equal(np.isnan(alone[0][0]), [False, False, False, True, True])
     assert np.isnan(shared_share(*alone[0])[3:]).all()
+
+
+def test_many_targets_are_compared_like_few() -> None:
+    everybody = np.arange(2 * BLOCK + 100)
+    owns = [everybody, everybody[::3], everybody]
+    rng = np.random.default_rng(0)
+    measured = [rng.standard_normal((9, len(own)), dtype=np.float32) for own in owns]
+    few = slice(BLOCK - 4, BLOCK + 5)
+    chosen = [np.isin(own, everybody[few]) for own in owns]
+    truth = others_correlation(
+        asked([y[:, one] for y, one in zip(measured, chosen, strict=True)]),
+        [own[one] for own, one in zip(owns, chosen, strict=True)],
+    )
+    for (r, others), one, (r_few, others_few) in zip(
+        others_correlation(asked(measured), owns), chosen, truth, strict=True
+    ):
+        np.testing.assert_allclose(r[one], r_few, atol=1e-6)
+        np.testing.assert_array_equal(others[one], others_few)
 
 
 def test_the_shared_share_solves_its_equation_and_keeps_its_sign() -> None:

@@ -22,9 +22,10 @@ import wav2bold.datasets.single_writer as single_writer_file
 from wav2bold.config import Cleaning, Split, Study, Targets
 from wav2bold.datasets.prepare import prepare
 from wav2bold.datasets.shards import open_shards, run_path, story_path, targets_path
-from wav2bold.datasets.single_writer import single_writer
+from wav2bold.datasets.single_writer import TakenOverError, single_writer
+from wav2bold.datasets.writing import claim
 from wav2bold.errors import DataError
-from wav2bold.places import Place, put_whole
+from wav2bold.places import Place, put_whole, remove
 
 pytestmark = pytest.mark.usefixtures("small_ray")
 ONE, OTHER = Cleaning(high_pass_s=None), Cleaning(high_pass_s=None, drop_first=2)
@@ -300,6 +301,38 @@ def test_an_older_writer_in_a_store_stops_and_takes_its_card_back(
         prepare(recordings, out, ONE, late)
     assert open_shards(out).card.cleaning["drop_first"] == 2
     assert prepare(recordings, out, OTHER).written <= 2  # what was being put while the newer one ended
+
+
+def test_whatever_fails_after_a_takeover_is_told_as_one(object_store: str) -> None:
+    out = new_bucket("taken")
+    with single_writer(out, print) as older:
+        claim(out, older.token)
+        with pytest.raises(ValueError, match="shapes"), older.claimed():
+            raise ValueError("shapes don't match")
+        claim(out, "a newer one")
+        with pytest.raises(TakenOverError, match="begun later, writes there; wait"), older.claimed():
+            raise ValueError("shapes don't match")
+
+
+@pytest.mark.parametrize("step", ["measuring", "locating targets"])
+def test_no_table_is_made_of_shards_that_another_replaces(
+    step: str, recordings: Path, object_store: str, small_ray: None
+) -> None:
+    out = new_bucket(f"replaced-{step.partition(' ')[0]}")
+    split = Split(validation=("story1",), test=("story2",))
+    prepare(recordings, out, ONE, split=split)
+    remove(targets_path(out, "sub-0"))
+    seen: list[str] = []
+
+    def late(what: str, done: int, of: int) -> None:
+        seen.append(what)
+        if what == step:
+            put_whole(run_path(out, "sub-0", "story0", 1), b"another's")
+
+    with pytest.raises(TakenOverError, match="another `wav2bold prepare`, begun later, writes there; wait"):
+        prepare(recordings, out, ONE, late, split=split)
+    assert step in seen
+    assert not targets_path(out, "sub-0").exists()
 
 
 @pytest.mark.parametrize("kind", ["folder", "store"])

@@ -17,8 +17,9 @@ from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import windows
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.needs import heard_in, stored_bytes
+from wav2bold.trainables.needs import heard_in, memory_of, stored_bytes
 from wav2bold.trainables.refine import Material, refine
+from wav2bold.trainables.unfreezing import unfreeze
 
 TRAIN, VALIDATION = ("bakery", "ferry"), ("library",)
 SUBJECTS = ("sub-001", "sub-002")
@@ -70,6 +71,7 @@ def array_bytes(folder: Path) -> int:
         ({"context": "stretch", "stretch_s": 6.0}, "float32"),
         ({"context": "stretch", "unfrozen": {}}, "float32"),
         ({"objective": "pretrain"}, "float32"),
+        ({"unfrozen": {}, "lora": {"rank": 2}}, "float32"),
     ],
     ids=str,
 )
@@ -94,6 +96,23 @@ def test_the_store_holds_what_was_predicted(
     for _ in refine(material, configuration, 0):
         pass
     assert array_bytes(tmp_path / "store") == predicted
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"unfrozen": {"layer_norm": None}}, {"lora": {"rank": 3, "layers": (1, 2)}}, {"layers": 2}],
+)
+def test_what_an_encoder_takes_is_counted_as_it_is_trained(
+    shards: Shards, encoders: dict[str, Encoder], options: dict[str, Any]
+) -> None:
+    configuration = Configuration(**{"history": 2} | options)
+    split = [heard_in(shards, SUBJECTS, stories, LONGEST) for stories in (TRAIN, VALIDATION)]
+    model = unfreeze(encoders["base"], configuration).model
+    trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    whole = sum(each.numel() for each in encoders["base"].model.parameters())
+    assert trained > 0
+    found = memory_of(shards, encoders["base"], configuration, *split)
+    assert found.encoder == 4 * (4 * whole + 3 * trained)
 
 
 RUN = """

@@ -14,9 +14,9 @@ from wav2bold.config import Configuration, Pooling
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import Windows, windows
 from wav2bold.errors import UserError
+from wav2bold.evaluation.evaluate import evaluate
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.evaluate import evaluate
 from wav2bold.trainables.optimisers import warmup_cosine
 from wav2bold.trainables.parameter_types import unfrozen_names
 from wav2bold.trainables.people import targets_of

@@ -13,9 +13,9 @@ from refining import HISTORY, configuration, material, run
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import windows
 from wav2bold.errors import DataError
+from wav2bold.evaluation.evaluate import evaluate
 from wav2bold.trainables.checkpoint import load_refined, save_refined
 from wav2bold.trainables.encoder import Boundary, Encoder, load_encoder
-from wav2bold.trainables.evaluate import evaluate
 from wav2bold.trainables.features import Hearing
 from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.refine import Material

@@ -1,9 +1,12 @@
 """Trials run in warm actors, and each ends in MLflow as it ended: whatever happens to its neighbours."""
 
 import json
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -12,9 +15,11 @@ from listeners import on_disk, save_small_wav2vec2, speech, volumes
 from wav2bold.config import Configuration, Lora, Search, Split, Study
 from wav2bold.datasets.shards import open_shards
 from wav2bold.errors import RunsFailed
+from wav2bold.tuning import engine
 from wav2bold.tuning import subjects as step
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.trial import WarmTrial
 
 TR_S, SECONDS = 1.0, 24.0
 STORIES = ("bakery", "ferry", "library", "lighthouse")
@@ -84,7 +89,8 @@ def test_a_trial_that_fails_is_told_and_the_others_finish(study: Study, small_ra
     # a range that the encoder lacks, and a subject that the shards lack
     wild = QUICK.model_copy(update={"unfrozen": {"attention": (0, 99)}})
     tasks = [task(0), task(1, wild), task(2), task(3, subject="sub-009"), task(4)]
-    outcomes, _, tracker, parent = run(study, tasks)
+    once = study.model_copy(update={"search": study.search.model_copy(update={"max_failures": 0})})
+    outcomes, _, tracker, parent = run(once, tasks)
     assert [one.number for one in outcomes] == [0, 1, 2, 3, 4]
     assert [one.failed for one in outcomes] == [False, True, False, True, False]
     assert "unfrozen.attention: there is no layer 99 in " in outcomes[1].reason
@@ -94,6 +100,42 @@ def test_a_trial_that_fails_is_told_and_the_others_finish(study: Study, small_ra
     assert [trial.status for trial in remembered] == ["FINISHED", "FAILED", "FINISHED", "FAILED", "FINISHED"]
     assert [len(remembered[number].scores) for number in (0, 2, 4)] == [3, 3, 3]
     assert remembered[0].scores == remembered[2].scores == remembered[4].scores  # no trial leaves a trace
+
+
+def test_a_trial_that_dies_is_tried_again_and_then_fails_with_its_reason(
+    study: Study, small_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lives = study.results / "lives"
+    lives.mkdir()
+
+    class Mortal(WarmTrial):
+        """Trial 1 loses its process after an epoch, once; trial 2 has no room, ever."""
+
+        def step(self) -> dict[str, Any]:
+            number = self._task["number"]
+            if not self._reports:
+                (lives / f"{number}-{uuid4()}").touch()
+            died_before = len(list(lives.glob(f"{number}-*"))) > 1
+            if number == 1 and self._reports and not died_before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if number == 2:
+                raise MemoryError("no room")
+            return super().step()
+
+    monkeypatch.setattr(engine, "WarmTrial", Mortal)
+    search = study.search.model_copy(update={"max_failures": 2})
+    outcomes, _, tracker, parent = run(
+        study.model_copy(update={"search": search}),
+        [task(0), task(1), task(2), task(3, QUICK.model_copy(update={"unfrozen": {"attention": (0, 99)}}))],
+    )
+    assert [one.failed for one in outcomes] == [False, False, True, True]
+    assert outcomes[2].reason == "MemoryError: no room"
+    tried = [len(list(lives.glob(f"{number}-*"))) for number in range(4)]
+    assert tried == [1, 2, 3, 1]
+    remembered = tracker.trials(parent)
+    assert [trial.status for trial in remembered] == ["FINISHED", "FINISHED", "FAILED", "FAILED"]
+    assert remembered[2].reason == "MemoryError: no room"
+    assert remembered[1].scores == remembered[0].scores  # each epoch once, though told twice
 
 
 def test_a_trial_of_adapters_alone_runs_all_its_epochs(study: Study, small_ray: None) -> None:

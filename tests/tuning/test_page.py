@@ -53,8 +53,11 @@ def test_table_of_scores_holds_the_findings_means(page: Parsed, findings: Findin
         np.testing.assert_allclose([plain(cell) for cell in rows[subject][:6]], expected, atol=5.01e-4)
         shares = [100 * np.mean(array) / np.mean(arrays[0]) for array in (best.frozen, best.ridge)]
         np.testing.assert_allclose(
-            [float(cell.rstrip("%")) for cell in rows[subject][6:]], shares, atol=0.501
+            [float(cell.rstrip("%")) for cell in rows[subject][6:8]], shares, atol=0.501
         )
+        told = [float(cell.rstrip("%")) for cell in rows[subject][8:]]
+        truth = [100 * np.mean(best.predicted[name]) for name in ("frozen", "ridge")]
+        np.testing.assert_allclose(told, truth, atol=0.501)
     everyone = np.mean([[np.mean(one.frozen), np.mean(one.ridge)] for one in findings.best.values()], axis=0)
     np.testing.assert_allclose([plain(rows["Mean"][1]), plain(rows["Mean"][4])], everyone, atol=5.01e-4)
 
@@ -63,11 +66,15 @@ def test_table_of_gains_holds_both_configurations_and_their_tests(page: Parsed, 
     rows = {(row[0], row[1]): row[2:] for row in page.tables[1]}
     for role, found in (("best", findings.best), ("paper", findings.paper)):
         for subject, one in found.items():
-            frozen, ridge, p_ridge, head, p_head, blocks, volumes = rows[subject, role]
+            frozen, ridge, between, p_ridge, head, _, p_head, improved, volumes = rows[subject, role]
+            ends = [plain(end) for end in between.split(", ")]
+            interval = one.intervals["gain_ridge"]
+            np.testing.assert_allclose(ends, [interval.low, interval.high], atol=5.01e-4)
+            assert int(improved) == one.improved.sum()
             assert plain(frozen) == pytest.approx(np.mean(one.frozen), abs=5.01e-4)
             assert plain(ridge) == pytest.approx(one.gain_ridge.gain, abs=5.01e-4)
             assert plain(head) == pytest.approx(one.gain_head.gain, abs=5.01e-4)
-            assert (p_ridge, p_head, blocks, volumes) == ("0.012", "< 0.001", "18", "186")
+            assert (p_ridge, p_head, volumes) == ("0.012", "< 0.001", "186")
 
 
 def test_every_trial_has_its_row(page: Parsed, findings: Findings) -> None:
@@ -95,6 +102,7 @@ def test_answer_says_lowered_when_the_score_fell(findings: Findings) -> None:
     assert "lowered" in said
     assert "raised" not in said
     assert "rose in 0 of 2 subjects, and in 0 of 2" in said
+    assert "one-sided Wilcoxon p = 1.000" in said
 
 
 def test_answer_names_the_scores_and_the_story(findings: Findings) -> None:
@@ -121,7 +129,7 @@ def test_unrepeated_stories_have_no_ceiling_and_nothing_reads_nan(findings: Find
     bare = {name: table.assign(ceiling=math.nan) for name, table in findings.targets.items()}
     html = render(dataclasses.replace(findings, targets=bare))
     page = Parsed(html)
-    assert all(row[1] == "no repeats" == row[-1] for row in page.tables[0][2:])
+    assert all(row[1] == "no repeats" == row[-3] for row in page.tables[0][2:])
     assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", html), re.IGNORECASE)
 
 
@@ -276,6 +284,8 @@ def test_report_writes_the_page_and_remembers_it_under_the_sweep(
     assert run == findings.sweep
     assert remembered == out.read_text(encoding="utf-8") == "page of listeners"
     assert metrics["test.best.sub-001.ridge"] == pytest.approx(np.mean(findings.best["sub-001"].ridge))
+    assert metrics["test.best.sub-001.gain_ridge_low"] == findings.best["sub-001"].intervals["gain_ridge"].low
+    assert metrics["test.best.sub-001.improved"] == findings.best["sub-001"].improved.sum()
     assert metrics["test.paper.sub-002.gain_head"] == findings.paper["sub-002"].gain_head.gain
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,17 +71,18 @@ def hand_over(
     study: Path,
     options: Mapping[str, str],
     config: str | None = None,
+    flags: Sequence[str] = (),
 ) -> str:
     """Have a command of `wav2bold` run on a study on the cluster; gives the job's id.
 
     The study travels with absolute paths, and this very package with it; what that needs must be installed
-    there. options: of the command.  config: the file of a configuration, which travels too, or a word.
+    there. options, flags: of the command.  config: the file of a configuration, which travels too, or a word.
     Raises StudyError as reading these files does.
     """
     for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)  # how it packs and sends
     loaded = Study.load(study)
-    words = [command, "study.yaml", *(word for pair in options.items() for word in pair)]
+    words = [command, "study.yaml", *(word for pair in options.items() for word in pair), *flags]
     with TemporaryDirectory() as folder:
         loaded.save(Path(folder) / "study.yaml")
         if config is not None:

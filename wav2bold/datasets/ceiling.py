@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from wav2bold.datasets.shards import Bold, match_repeats
 
+BLOCK = 2_048
+"""Targets compared together, in float64: few enough to stay in a processor's cache."""
+
 
 def repeat_correlation(recordings: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
     """Pearson r between recordings of the same story, mean over all pairs, below 0 set to 0.
@@ -75,19 +78,28 @@ def others_correlation(
     columns = [np.searchsorted(known, own) for own in targets]
     total, people = np.zeros((0, 0), np.float32), np.zeros(len(known), np.int64)
     for read, own in zip(recordings, columns, strict=True):
-        unit = _unit(read())
+        y = read()
         if not total.size:
-            total = np.zeros((len(unit), len(known)), np.float32)
-        varies = np.isfinite(unit).all(axis=0)
-        total[:, own[varies]] += unit[:, varies]
-        people[own[varies]] += 1
+            total = np.zeros((len(y), len(known)), np.float32)
+        for block in _blocks(len(own)):
+            unit = _unit(y[:, block])
+            varies = np.isfinite(unit).all(axis=0)
+            total[:, own[block][varies]] += unit[:, varies]
+            people[own[block][varies]] += 1
     found = []
     for read, own in zip(recordings, columns, strict=True):
-        unit = _unit(read())
-        others = people[own] - np.isfinite(unit).all(axis=0)
-        rest = np.where(others > 0, total[:, own] - unit, np.nan)
-        found.append((np.einsum("tv,tv->v", unit, rest) / np.linalg.norm(rest, axis=0), others))
+        y, r, others = read(), np.empty(len(own)), np.empty(len(own), np.int64)
+        for block in _blocks(len(own)):
+            unit = _unit(y[:, block])
+            others[block] = people[own[block]] - np.isfinite(unit).all(axis=0)
+            rest = np.where(others[block] > 0, total[:, own[block]] - unit, np.nan)
+            r[block] = np.einsum("tv,tv->v", unit, rest) / np.linalg.norm(rest, axis=0)
+        found.append((r, others))
     return found
+
+
+def _blocks(targets: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, targets, BLOCK)]
 
 
 def shared_share(r: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:

@@ -1,13 +1,15 @@
 """All files that must be in a folder of shards: which are there, and drafts of the others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from wav2bold.datasets.card import make_card
 from wav2bold.datasets.measuring import measured, measuring_bytes, measuring_jobs
 from wav2bold.datasets.scan import unpack
 from wav2bold.datasets.shards import DatasetCard, content_digest
-from wav2bold.datasets.single_writer import Writer
+from wav2bold.datasets.single_writer import Writer, taken_over
 from wav2bold.datasets.sources import Sources
 from wav2bold.datasets.tables import COLUMNS_VERSION, above, table_identities, taking_part
 from wav2bold.datasets.tasks import each, memory_of
@@ -69,7 +71,8 @@ def draft_all(scanned: Scanned, told: Sources, writer: Writer, progress: Progres
     needed = taking_part(scanned.runs, told, unmeasured)
     lie = made("choosing targets", [shard for shard in whole if least is None or shard.name in needed])
     jobs = measuring_jobs(scanned, told, unmeasured, lie)
-    found = each("measuring", [*jobs.items()], progress, memory_of([measuring_bytes(scanned, told)]))
+    with _undisturbed(whole if jobs else [], lie, writer):
+        found = each("measuring", [*jobs.items()], progress, memory_of([measuring_bytes(scanned, told)]))
     best = measured(told, unmeasured, dict(zip(jobs, found.values(), strict=True)))
     if least is None:
         kept, recordings = varying, whole
@@ -85,7 +88,8 @@ def draft_all(scanned: Scanned, told: Sources, writer: Writer, progress: Progres
     sounds = sounds_wanted(scanned, writer)
     of_sounds = made("reading again", sounds)
     measured_tables = table_shards(scanned, tables, kept, best, told.way, lie)
-    of_tables = made("locating targets", measured_tables)
+    with _undisturbed(recordings if measured_tables else [], lie, writer):
+        of_tables = made("locating targets", measured_tables)
 
     named = [(shard.name, shard.digest) for shard in (*sounds, *recordings)]
     return Drafted(
@@ -97,3 +101,26 @@ def draft_all(scanned: Scanned, told: Sources, writer: Writer, progress: Progres
             **{shard.path: of_tables[shard.name] for shard in measured_tables},
         },
     )
+
+
+@contextmanager
+def _undisturbed(shards: Sequence[Shard], lie: Mapping[str, Place], writer: Writer) -> Iterator[None]:
+    """While tasks read shards in their places in a store, where another may replace them.
+
+    lie: where each lies, by its name.
+    Raises TakenOverError if one was replaced, whatever the tasks made of it.
+    """
+    shared = [] if isinstance(writer.root, Path) else shards  # the lock keeps others off a folder
+    in_place = [shard for shard in shared if lie.get(shard.name) == shard.path]
+
+    def check() -> None:
+        still = located(in_place)
+        if any(path != at for path, at in still.items()) or len(still) < len(in_place):
+            raise taken_over(writer.root)
+
+    try:
+        yield
+    except Exception:
+        check()
+        raise
+    check()

@@ -60,12 +60,12 @@ def measuring_jobs(
 def measuring_bytes(scanned: Scanned, told: Sources) -> int:
     """Memory that the largest of these jobs takes, beside the worker's own.
 
-    Of repeats, all recordings of a subject as float32 and as float64; of others, one person's as both, the
-    sum of all people's as float32, and what is left of it without that person as float64.
+    Of repeats, all recordings of a subject as float32 and as float64; of others, one person's as it is stored
+    and as float32, and the sum of all people's.
     """
     numbers = [scan.volumes * scan.candidates for scan in scanned.scans]
     if told.way != REPEATS:
-        return (4 + 8 + 4 + 8) * max(numbers)
+        return (4 + 4 + 4) * max(numbers)
     heard: defaultdict[str, int] = defaultdict(int)
     for run, count in zip(scanned.runs, numbers, strict=True):
         if run.story in told.stories:

@@ -17,8 +17,8 @@ WORKER_BYTES = 400_000_000
 """A Python with nilearn and pandas loaded holds 300 MB before it reads anything."""
 COPIES = 3
 """As read, with targets side by side, and only those that are kept."""
-BLOCK_COPIES = 4
-"""A block of targets in float64, its drifts, what remains of it and what nilearn holds beside."""
+BLOCK_COPIES = 3
+"""A block of targets in float64, its drifts and confounds, and their product with the regressors."""
 HEAD_BYTES = 1 << 16
 """A GIFTI file says at its beginning how many arrays it holds, and each array how long it is."""
 

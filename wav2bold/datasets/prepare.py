@@ -102,13 +102,14 @@ def prepare(
         complete = drafted.complete and has_card(out, drafted.card)
         if not complete:
             claim(out, writer.token)  # once: a second time would take a store back from who has begun since
-            written |= _publish(drafted, writer, progress)
-            for _ in range(0 if isinstance(out, Path) else FINISHING):
-                drafted = draft_all(scanned, told, writer, progress)  # what another has overwritten since
-                if drafted.complete:
-                    break
+            with writer.claimed():
                 written |= _publish(drafted, writer, progress)
-            writer.check()
+                for _ in range(0 if isinstance(out, Path) else FINISHING):
+                    drafted = draft_all(scanned, told, writer, progress)  # what another has overwritten since
+                    if drafted.complete:
+                        break
+                    written |= _publish(drafted, writer, progress)
+                writer.check()
         # a store may be another's by now, unless it was claimed
         ours = not complete or isinstance(out, Path)
         removed = remove_others(out, set(drafted.lie)) if ours else 0

@@ -52,19 +52,21 @@ def read_all(
         return None
     audio = sounds(runs)
     regions = read_regions(runs[0], cleaning.mask, targets)
-    jobs: list[tuple[str, Job]] = [
-        (story, partial(scan_story, path, story, story_path(writer.root, story), writer.draft))
-        for story, path in audio.items()
-    ]
-    for run in runs:
+    jobs: list[tuple[str, Job]] = []
+    of_stories: dict[str, int] = {}
+    of_runs: dict[Run, int] = {}
+    for run in runs:  # a sound before its first recording: tasks of several jobs are then alike
+        if run.story not in of_stories:
+            of_stories[run.story] = len(jobs)
+            sound = story_path(writer.root, run.story)
+            jobs.append((run.story, partial(scan_story, audio[run.story], run.story, sound, writer.draft)))
+        of_runs[run] = len(jobs)
         shard = run_path(writer.root, run.subject, run.story, run.repeat)
         jobs.append((run.name, partial(scan_run, run, cleaning, targets, shard, writer.draft)))
     found = each("reading", jobs, progress, memory_of([to_read[run] for run in runs]), refuse)
-    stories = {story: found[index] for index, story in enumerate(audio) if index in found}
+    stories = {story: found[of_stories[story]] for story in audio if of_stories[story] in found}
     scans: dict[Run, RunScan] = {
-        run: found[index]
-        for index, run in enumerate(runs, start=len(audio))
-        if index in found and run.story in stories
+        run: found[index] for run, index in of_runs.items() if index in found and run.story in stories
     }
     for disagreeing in (other_grids, nothing_in_common):
         agreeing = _without([*scans], disagreeing([*scans], [*scans.values()]), refuse)

@@ -5,6 +5,7 @@ made of one of more, by choosing columns: whichever way a shard came about, its 
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,8 +104,10 @@ def write_run_job(
         if said.get("digest") != shard_digest(scan, kept, base):
             continue
         columns = columns_among(wanted, unpack(kept, scan.candidates), regions)
-        if columns is not None:
-            bold, steadiness = read_run(place), unpack_tsnr(said["tsnr"])
+        if columns is None:
+            continue
+        bold, steadiness = read_run(place), unpack_tsnr(said["tsnr"])
+        if isinstance(place, Path) or read_metadata(place) == said:  # nobody has replaced it meanwhile
             break
     else:
         cleaned = unpack(base, scan.candidates)

@@ -184,14 +184,16 @@ def open_shards(root: Place) -> Shards:
     """
     check_reachable(root)
     card = root / CARD_NAME
-    if not card.is_file():
-        if (root / MARKER_NAME).is_file():
-            raise DataError(f"{root}: not finished by `wav2bold prepare`", "run the same command again")
-        raise DataError(f"{root}: holds no shards (no {CARD_NAME})", "run `wav2bold prepare` first")
     try:
         text = read_whole(card).decode()
         data = json.loads(text)
         version = data["schema_version"]
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        if (root / MARKER_NAME).is_file():
+            raise DataError(
+                f"{root}: not finished by `wav2bold prepare`", "run the same command again"
+            ) from None
+        raise DataError(f"{root}: holds no shards (no {CARD_NAME})", "run `wav2bold prepare` first") from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{card}: was not written by wav2bold", "run `wav2bold prepare` first") from None
     if version != SCHEMA_VERSION:

@@ -39,6 +39,14 @@ class TakenOverError(DataError):
     """A newer `prepare` writes to the same folder of a store."""
 
 
+def taken_over(root: Place) -> TakenOverError:
+    """What an older `prepare` says when it notices a newer one."""
+    return TakenOverError(
+        f"{root}: another `wav2bold prepare`, begun later, writes there",
+        "wait for it to end, then run the same command again",
+    )
+
+
 @dataclass(frozen=True)
 class Writer:
     """The right to write into a folder of shards.
@@ -77,10 +85,20 @@ class Writer:
         if isinstance(self.root, Path):
             return
         if self.token not in read_whole(self.root / MARKER_NAME).decode():
-            raise TakenOverError(
-                f"{self.root}: another `wav2bold prepare`, begun later, writes there",
-                "wait for it to end, then run the same command again",
-            )
+            raise taken_over(self.root)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """While we put files into their places: whatever fails there in a store that was taken over.
+
+        Raises TakenOverError in its place: a newer `prepare` replaces what we read.
+        """
+        try:
+            yield
+        except Exception:
+            with suppress(StorageError, FileNotFoundError):  # a store that fails is told of already
+                self.check()
+            raise
 
 
 def folder_of(path: Path) -> Path:

@@ -23,7 +23,7 @@ from wav2bold.datasets.shards import CARD_NAME, MARKER_NAME, SCHEMA_VERSION, Bol
 from wav2bold.datasets.single_writer import ASIDE_NAME, OF_WRITERS, OUT, folder_of
 from wav2bold.errors import DataError
 from wav2bold.options import write_whole
-from wav2bold.places import Place, files_below, opened, put_whole, remove, within, written
+from wav2bold.places import Place, files_below, put_whole, read_part, remove, within, written
 
 METADATA_KEY = b"wav2bold"
 CHUNK_S = 30
@@ -87,8 +87,7 @@ def write_targets(path: Place, targets: pd.DataFrame, metadata: Mapping[str, Any
 def read_metadata(path: Place) -> dict[str, Any]:
     """What a file says it was made from; empty if it is absent, damaged or another's."""
     try:
-        with opened(path) as file:
-            stored = pq.read_metadata(file).metadata or {}
+        stored = read_part(path, pq.read_metadata).metadata or {}
         found = json.loads(stored.get(METADATA_KEY, b"{}"))
     except (OSError, ValueError):
         return {}

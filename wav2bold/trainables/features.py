@@ -164,6 +164,13 @@ class Hearing:
         """Head features of every window with the encoder as it came, (N, P), from the store."""
         return self.frozen_features(self.first_weights)
 
+    def frozen_state(self, number: int) -> NDArray[np.float32]:
+        """One of the hidden states read, of every window: (N, width); the others stay on disk."""
+        first = self.states.index(number) * self._width
+        return np.concatenate(
+            [self._frozen[story][:, first : first + self._width] for story in self._stories]
+        )
+
     def frozen_features(self, weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """The same with any weights (K,) of the hidden states."""
         stories = [self._frozen[story] for story in self._stories]

@@ -16,10 +16,10 @@ from wav2bold.trainables.checked_arrays import TYPES
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.features import FRAMES_AT_ONCE, WINDOWS_AT_ONCE
 from wav2bold.trainables.pretraining import below_masks
-from wav2bold.trainables.reading import states_read
+from wav2bold.trainables.reading import states_read, trained_whole
 from wav2bold.trainables.ridge import MAX_BYTES
 from wav2bold.trainables.stretches import Stretch, stretches_of
-from wav2bold.trainables.unfreezing import lowest_boundary, unfreeze
+from wav2bold.trainables.unfreezing import adapted_modules, lowest_boundary
 
 NUMBER = 4
 """Bytes of a float32: what is stored as less is computed as that."""
@@ -150,22 +150,32 @@ def memory_of(
 
     How often BOLD and features are held is counted in the code of both stages (docs/cluster.md).
     """
-    unfrozen = unfreeze(encoder, configuration)
-    sizes = [each.numel() for each in unfrozen.model.parameters()]
-    trained = sum(each.numel() for each in unfrozen.model.parameters() if each.requires_grad)
+    sizes = {name: each.numel() for name, each in encoder.model.named_parameters()}
+    trained = _trained(encoder, configuration, sizes)
     features = _features(encoder, configuration)
     rows, targets = train.rows + validation.rows, train.targets
     copies = 4 if trained else 2  # as it came, in training, the best so far, and the next best being made
     ridge = min(MAX_BYTES, 8 * train.rows * (train.rows + 2 * features))
     return Memory(
         process=PROCESS,
-        encoder=NUMBER * (copies * sum(sizes) + 3 * trained),
+        encoder=NUMBER * (copies * sum(sizes.values()) + 3 * trained),
         targets=NUMBER * targets * (2 * rows + 7 * train.rows),
         features=NUMBER * features * (3 * rows + 7 * train.rows) + ridge,
         head=NUMBER * 7 * features * targets,
         frozen=_frozen_at_once(shards, encoder, configuration, train),
-        trained=_trained_at_once(shards, encoder, configuration, unfrozen.boundary, train) if trained else 0,
+        trained=_trained_at_once(shards, encoder, configuration, train) if trained else 0,
     )
+
+
+def _trained(encoder: Encoder, configuration: Configuration, sizes: Mapping[str, int]) -> int:
+    """Numbers that stage 2 trains of the encoder: whole parameters, and both factors of each adapter."""
+    trained = sum(sizes[name] for name in trained_whole(encoder, configuration))
+    lora = configuration.lora
+    if lora is None:
+        return trained
+    top = states_read(encoder, configuration.layers)[-1]
+    matrices = (encoder.model.get_parameter(f"{name}.weight") for name in adapted_modules(encoder, lora, top))
+    return trained + sum(lora.rank * sum(matrix.shape) for matrix in matrices)
 
 
 def least_memory(
@@ -188,16 +198,14 @@ def _frozen_at_once(shards: Shards, encoder: Encoder, configuration: Configurati
     return int(FROZEN_ARRAYS * NUMBER * count * (samples // model.conv_stride[0]) * model.conv_dim[0])
 
 
-def _trained_at_once(
-    shards: Shards, encoder: Encoder, configuration: Configuration, boundary: Boundary, heard: Heard
-) -> int:
+def _trained_at_once(shards: Shards, encoder: Encoder, configuration: Configuration, heard: Heard) -> int:
     """What is kept for the way back, of the windows that go through at once.
 
     A transformer layer keeps about ten arrays (F, D) and two (F, intermediate): inputs of its matrices and
     norms, query, key, value and what attention gives. A convolution keeps its output, the norm's, and its
     activation.
     """
-    model = encoder.model.config
+    model, boundary = encoder.model.config, lowest_boundary(encoder, configuration)
     if configuration.context == "stretch":
         samples, count = max(one.samples for one in _stretches(shards, configuration, heard)), 1
     else:

@@ -1,10 +1,21 @@
 """How good a prediction is, and whether one is better than another, with time respected."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+MAX_BYTES = 64 << 20
+"""Of what is made of a batch of targets."""
+
+
+def batches(targets: int, target_bytes: int) -> Iterator[slice]:
+    """Targets in turn, as many at a time as MAX_BYTES holds. target_bytes: what is made of one."""
+    most = max(MAX_BYTES // max(target_bytes, 1), 1)
+    for first in range(0, targets, most):
+        yield slice(first, min(first + most, targets))
 
 
 def pearson(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -13,7 +24,11 @@ def pearson(y: NDArray[np.floating], predicted: NDArray[np.floating]) -> NDArray
     NaN where either is constant: a constant target has no correlation. Rows in which the measured
     value is NaN are left out, target by target.
     """
-    return _mean(_products(y, predicted), axis=0)
+    volumes, targets = y.shape
+    r = np.full(targets, np.nan)
+    for some in batches(targets, 64 * volumes):
+        r[some] = _mean(_products(y[:, some], predicted[:, some]), axis=0)
+    return r
 
 
 def brain_score(scores: NDArray[np.float64]) -> float:
@@ -69,8 +84,14 @@ def paired_gain(
     exchangeable if nothing changed. One-sided sign-flip test, exact up to 2^16 assignments, else
     65,536 random ones (Winkler et al. 2014). Gain and p are NaN where no target has a correlation.
     """
-    share = _mean(_products(y, after) - _products(y, before), axis=1)
-    share = share[np.isfinite(share)]
+    volumes, targets = y.shape
+    total, count = np.zeros((2, volumes))
+    for some in batches(targets, 128 * volumes):
+        change = _products(y[:, some], after[:, some]) - _products(y[:, some], before[:, some])
+        there = np.isfinite(change)
+        total += np.where(there, change, 0).sum(axis=1)
+        count += there.sum(axis=1)
+    share = total[count > 0] / count[count > 0]
     if not len(share):
         return Gain(float("nan"), float("nan"), 0)
     blocks = [part.sum() / len(share) for part in np.array_split(share, max(len(share) // block, 2))]

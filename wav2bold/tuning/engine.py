@@ -1,11 +1,13 @@
 """Ray Tune as both `sweep` and `refine` use it: warm actors, and every trial remembered in MLflow."""
 
 import logging
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ray import tune
@@ -14,7 +16,7 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
 from wav2bold.config import Configuration, Study
 from wav2bold.progress import Progress
-from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.tracking import REASON, Tracker
 from wav2bold.tuning.trial import METRIC, WarmTrial
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -35,13 +37,26 @@ class Outcome:
 
 
 class Memory(tune.Callback):
-    """Writes every trial to MLflow as it happens, and tells how far the whole is."""
+    """Writes every trial to MLflow as it happens, and tells how far the whole is.
 
-    def __init__(self, tracker: Tracker, kind: str, parent: str, trials: int, progress: Progress) -> None:
+    ended: trials that an earlier driver finished.  left: MLflow runs, by number, of those that it didn't.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        kind: str,
+        parent: str,
+        trials: int,
+        progress: Progress,
+        ended: Iterable[Outcome] = (),
+        left: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self._tracker, self._kind, self._parent = tracker, kind, parent
         self._trials, self._progress = trials, progress
         self._run_ids: dict[str, str] = {}
-        self._finished: dict[str, Outcome] = {}
+        self._finished: dict[int, Outcome] = {outcome.number: outcome for outcome in ended}
+        self._left = dict(left)
         self._open: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -60,7 +75,9 @@ class Memory(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch."""
+        """An epoch, or that there will be none."""
+        if result["failed"]:
+            return
         metrics = {key: result[key] for key in ("score", "white_score", "loss", METRIC, "seconds")}
         self._tracker.metrics(self._run_ids[trial.trial_id], metrics, result["epoch"])
         self._tell(
@@ -68,8 +85,11 @@ class Memory(tune.Callback):
         )
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial has run all its epochs or was stopped early."""
+        """A trial has run all its epochs, was stopped early, or met a mistake of the user's."""
         result = trial.last_result
+        if result["failed"]:
+            self._fail(trial, result["failed"])
+            return
         run_id = self._run_ids[trial.trial_id]
         self._tracker.tags(run_id, {"wav2bold.stopped_early": str(not result["last"]).lower()})
         if result["note"]:
@@ -78,14 +98,13 @@ class Memory(tune.Callback):
             trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, "")
         )
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial died and is tried again."""
+        self._tell(f"trial {trial.config['task']['number']} died, and is tried again: {_reason(trial)}")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed for good; the others go on."""
-        reason = _reason(trial)
-        run_id = self._run_of(trial)
-        self._tracker.tags(run_id, {"wav2bold.reason": reason})
-        best = float((trial.last_result or {}).get(METRIC, float("nan")))
-        epoch = int((trial.last_result or {}).get("epoch", -1))
-        self._end(trial, Outcome(trial.config["task"]["number"], run_id, best, epoch, True, reason))
+        """A trial died for good; the others go on."""
+        self._fail(trial, _reason(trial))
 
     def close(self, status: str) -> None:
         """End what is still open, after an interruption."""
@@ -99,19 +118,29 @@ class Memory(tune.Callback):
             config = trial.config["task"]
             subjects = tuple(config["subjects"])
             name = f"trial {config['number']:03d}" if self._kind == "trial" else "+".join(subjects)
+            trained = config.get("trained_parameters")
             run_id = self._tracker.begin_trial(
                 self._kind,
                 name,
                 self._parent,
                 Configuration.model_validate(config["configuration"]),
-                {"number": config["number"], "subjects": " ".join(subjects)},
+                {"number": config["number"], "subjects": " ".join(subjects)}
+                | ({} if trained is None else {"trained_parameters": trained}),
+                self._left.pop(config["number"], None),
             )
             self._run_ids[trial.trial_id] = run_id
             self._open.add(run_id)
         return self._run_ids[trial.trial_id]
 
+    def _fail(self, trial: Any, reason: str) -> None:
+        run_id = self._run_of(trial)
+        self._tracker.tags(run_id, {REASON: reason})
+        last = trial.last_result or {}
+        best, epoch = float(last.get(METRIC, math.nan)), int(last.get("epoch", -1))
+        self._end(trial, Outcome(trial.config["task"]["number"], run_id, best, epoch, True, reason))
+
     def _end(self, trial: Any, outcome: Outcome) -> None:
-        self._finished[trial.trial_id] = outcome
+        self._finished[outcome.number] = outcome
         self._tracker.end(outcome.run_id, "FAILED" if outcome.failed else "FINISHED")
         self._open.discard(outcome.run_id)
         self._tell(f"trial {outcome.number} " + ("failed" if outcome.failed else "done"))
@@ -140,7 +169,9 @@ def run_trials(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     options = study.search
     trainable = tune.with_parameters(
-        WarmTrial, study=study.model_dump(mode="json"), cpus=options.cpus_per_trial
+        WarmTrial,
+        study=study.model_dump(mode="json", exclude={"search": {"storage"}}),  # the driver's alone
+        cpus=options.cpus_per_trial,
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, _held(study)),
@@ -155,7 +186,11 @@ def run_trials(
             max_concurrent_trials=None,
         ),
         run_config=tune.RunConfig(
-            name=name, storage_path=str((study.results / "ray").resolve()), callbacks=[memory], verbose=0
+            name=name,
+            storage_path=str((study.results / "ray").resolve()),
+            callbacks=[memory],
+            failure_config=tune.FailureConfig(max_failures=options.max_failures),
+            verbose=0,
         ),
     )
     logger = logging.getLogger("ray.tune")

@@ -14,10 +14,10 @@ from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
 from wav2bold.errors import DataError, TrackingError, UserError
+from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.trainables.evaluate import Evaluation, evaluate
 from wav2bold.tuning.best import winner_of
 from wav2bold.tuning.tracking import Tracker, Trial
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.pages.brains import Scale, can_map, difference_scale, how_seen, no_brain, score_scale, shown_map
 from wav2bold.pages.words import score, signed
-from wav2bold.trainables.evaluate import Evaluation
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning.findings import Findings
 

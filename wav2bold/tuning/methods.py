@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from wav2bold.config import Configuration, HiddenStates, LossKind, Pooling
+from wav2bold.config import Configuration, HiddenStates, LossKind, Pooling, Sampler, Stopping
+from wav2bold.evaluation import intervals, significance
 from wav2bold.pages.words import count, listed
-from wav2bold.trainables.evaluate import BLOCK_S
 from wav2bold.trainables.noise import ORDER
 from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.stopping import stopping_of
 
 READ: dict[Pooling, str] = {
     "tr": "averaged to TRs",
@@ -25,6 +26,19 @@ LOSSES: dict[LossKind, str] = {
     "cosine": "one minus the cosine across targets within each volume",
 }
 OPTIMISERS = {"adamw": "AdamW [4]", "muon": "Muon for matrices and AdamW [4] for the rest"}
+PROPOSED: dict[Sampler, str] = {
+    "tpe": "with a tree-structured Parzen estimator",
+    "gp": "with a Gaussian process",
+    "cmaes": "with the covariance matrix adaptation evolution strategy",
+    "random": "at random",
+    "nsgaii": "with the genetic algorithm NSGA-II, towards a high score and few trained parameters",
+}
+STOPPED: dict[Stopping, str | None] = {
+    "asha": "successive halving [7] stopped the poor ones",
+    "median": "those below the median of earlier ones were stopped",
+    "none": None,
+}
+"""What ended poor trials early; None where nothing did."""
 PAPERS = (
     "objective",
     "history",
@@ -62,8 +76,8 @@ def methods(findings: Findings) -> dict[str, Any]:
         "validation": f"{len(stories.validation)} to choose ({listed(stories.validation)})",
         "test": f"{len(stories.test)} to test ({listed(stories.test)})",
         "encoder": encoder_name(study.encoder),
-        "hidden": _hidden(study.configuration.layers),
-        "read": READ[study.configuration.pooling],
+        "hidden": _hidden(_chosen(findings, "layers")),
+        "read": READ[_chosen(findings, "pooling")],
         "kernel": study.configuration.conv_kernel if study.configuration.head == "conv_linear" else None,
         "shared": study.configuration.head == "shared",
         "rank": study.configuration.head_rank,
@@ -73,10 +87,15 @@ def methods(findings: Findings) -> dict[str, Any]:
         "noise": ORDER if study.configuration.noise == "ar" else None,
         "alphas": f"{len(ALPHAS)} values from {ALPHAS[0]:,.0f} to {ALPHAS[-1]:,.0f}",
         "trials": count(len(findings.trials), "configuration"),
+        "proposed": PROPOSED[study.search.sampler],
+        "stopped": STOPPED[stopping_of(study)],
         "history": f"{history.low} to {history.high} TRs",
         "papers": _is_papers(study.configuration),
         "blocks": listed([str(number) for number in blocks]),
-        "block": f"{BLOCK_S:g} s",
+        "block": f"{significance.PAIRED_BLOCK_S:g} s",
+        "drawn": f"{intervals.BLOCK_S:g} s",
+        "exchanged": f"{significance.BLOCK_S:g} s",
+        "permutations": f"{significance.PERMUTATIONS:,}",
         "averaged": _averaged(findings),
         "from_others": _from_others(findings),
         "software": listed([f"{name} {_version(name)}" for name in _software(study.configuration)]),
@@ -98,6 +117,12 @@ def _is_papers(first: Configuration) -> bool:
     """Whether the first trial hears, refines and penalises as the paper: its values are the defaults."""
     given = Configuration()
     return all(getattr(first, option) == getattr(given, option) for option in PAPERS)
+
+
+def _chosen(findings: Findings, option: Literal["layers", "pooling"]) -> Any:
+    """An option of all trials, or of the best where the space varies it."""
+    varied = getattr(findings.study.search.space, option) is not None
+    return getattr(findings.winner.configuration if varied else findings.study.configuration, option)
 
 
 def _hidden(layers: HiddenStates) -> str:

@@ -8,9 +8,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, listed, score, signed
-from wav2bold.trainables.evaluate import Evaluation
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import pictures, words
 from wav2bold.tuning.findings import Findings
@@ -105,16 +105,24 @@ def _scores(findings: Findings) -> list[dict[str, Any]]:
             one.scores["head"],
         ]
         numbers.append(values)
-        rows.append({"name": subject, "mean": False, "cells": _cells(values, paper is not None)})
+        rows.append(
+            {"name": subject, "mean": False, "cells": _cells(values, paper is not None, _predicted([one]))}
+        )
     if len(rows) > 1:
         # the mean over some of the subjects beside the mean over all would invite a false comparison
         whole = [float(np.mean(column)) for column in np.array(numbers).T]
         everyone = set(findings.best) <= set(findings.paper)
-        rows.append({"name": "Mean", "mean": True, "cells": _cells(whole, everyone)})
+        rows.append(
+            {
+                "name": "Mean",
+                "mean": True,
+                "cells": _cells(whole, everyone, _predicted(list(findings.best.values()))),
+            }
+        )
     return rows
 
 
-def _cells(values: list[float], paper: bool) -> list[dict[str, Any]]:
+def _cells(values: list[float], paper: bool, predicted: list[str]) -> list[dict[str, Any]]:
     top, frozen, *papers, ridge, head = values
     known = math.isfinite(top)
 
@@ -131,6 +139,7 @@ def _cells(values: list[float], paper: bool) -> list[dict[str, Any]]:
         cell(score(ridge)),
         cell(score(head)),
         *shares,
+        *map(cell, predicted),
     ]
 
 
@@ -146,9 +155,18 @@ def _gains(findings: Findings) -> list[dict[str, Any]]:
 
 def _gain_cells(one: Evaluation) -> list[str]:
     gains = [
-        text for gain in (one.gain_ridge, one.gain_head) for text in (signed(gain.gain), words.p_value(gain))
+        text
+        for gain, name in ((one.gain_ridge, "gain_ridge"), (one.gain_head, "gain_head"))
+        for text in (signed(gain.gain), words.interval(one.intervals[name], ", "), words.p_value(gain))
     ]
-    return [score(one.scores["frozen"]), *gains, str(one.gain_ridge.blocks), str(one.volumes)]
+    improved = f"{one.improved.sum():,}"
+    return [score(one.scores["frozen"]), *gains, improved, str(one.volumes)]
+
+
+def _predicted(some: list[Evaluation]) -> list[str]:
+    """Share of the targets that are predicted by more than chance, before and after; mean over subjects."""
+    shares = [np.mean([one.predicted[name].mean() for one in some]) for name in ("frozen", "ridge")]
+    return [f"{100 * share:.0f}%" for share in shares]
 
 
 def _share(before: NDArray[np.float64], after: NDArray[np.float64]) -> str:

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from wav2bold.cluster.fit import Demand, refuse_impossible, refuse_too_large, trials_at_once, what_limits
@@ -113,16 +114,28 @@ def material_of(study: Study, shards: Shards, encoder: Encoder, subjects: Sequen
 def asked_for(study: Study, encoder: Encoder) -> Iterator[Configuration]:
     """The study's own configuration, then the largest that a sweep may try: nothing in between takes more.
 
-    These hear the longest history and train each type that the space names in every layer, by itself, for the
-    boundary that it leaves, or all together.
+    These hear the longest history, read what may be read, and train each type that the space names in every
+    layer, by itself, for the boundary that it leaves, or all together.
     """
     own, space = study.configuration, study.search.space
     yield own
     adapted = () if own.lora is None else own.lora.targets
-    kinds: tuple[ParameterType, ...] = tuple(kind for kind in space.unfrozen if kind not in adapted)
+    wanted = tuple(own.unfrozen) if space.unfrozen is None else space.unfrozen
+    kinds: tuple[ParameterType, ...] = tuple(kind for kind in wanted if kind not in adapted)
     longest = max(own.history, space.history.high)
-    for some in ((), *((kind,) for kind in kinds), kinds):
-        larger = own.model_copy(update={"history": longest, "unfrozen": dict.fromkeys(some)})
+    for layers, pooling, some in product(
+        space.layers or (own.layers,),
+        space.pooling or (own.pooling,),
+        ((), *((kind,) for kind in kinds), kinds),
+    ):
+        larger = own.model_copy(
+            update={
+                "history": longest,
+                "unfrozen": dict.fromkeys(some),
+                "layers": layers,
+                "pooling": pooling,
+            }
+        )
         with suppress(EncoderError):  # the trial that asks for what the encoder lacks tells of it
             lowest_boundary(encoder, larger)
             yield larger

@@ -6,6 +6,7 @@ from wav2bold.config import Study
 from wav2bold.errors import DataError
 from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
+from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning.findings import Findings, find
 from wav2bold.tuning.page import render
 from wav2bold.tuning.tracking import Tracker
@@ -36,15 +37,25 @@ def report(
 
 
 def scores_by_name(findings: Findings) -> dict[str, float]:
-    """Scores, gains and p values by their names in MLflow: `test.best.sub-001.gain_ridge`."""
+    """Scores, gains and their certainty by their names in MLflow: `test.best.sub-001.gain_ridge`."""
     metrics: dict[str, float] = {}
     for kind, evaluations in (("best", findings.best), ("paper", findings.paper)):
         for subject, one in evaluations.items():
+            ends = {
+                f"{name}_{end}": getattr(interval, end)
+                for name, interval in one.intervals.items()
+                for end in ("low", "high")
+            }
             numbers = one.scores | {
                 "gain_ridge": one.gain_ridge.gain,
                 "p_ridge": one.gain_ridge.p,
                 "gain_head": one.gain_head.gain,
                 "p_head": one.gain_head.p,
+                "r2_frozen": brain_score(one.r2["frozen"]),
+                "r2_ridge": brain_score(one.r2["ridge"]),
+                "predicted_frozen": float(one.predicted["frozen"].sum()),
+                "predicted_ridge": float(one.predicted["ridge"].sum()),
+                "improved": float(one.improved.sum()),
             }
-            metrics |= {f"test.{kind}.{subject}.{name}": value for name, value in numbers.items()}
+            metrics |= {f"test.{kind}.{subject}.{name}": value for name, value in (numbers | ends).items()}
     return metrics

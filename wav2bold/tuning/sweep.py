@@ -1,15 +1,12 @@
 """Many configurations, one search: Ray Tune with Optuna in warm actors, remembered in MLflow."""
 
-import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import optuna
-from ray.tune.search import ConcurrencyLimiter
-from ray.tune.search.optuna import OptunaSearch
+from functools import partial
 
 from wav2bold.cluster.connect import connected
 from wav2bold.cluster.storage import check_storage
-from wav2bold.config import Study
+from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import CARD_NAME, DatasetCard, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import RunsFailed, StudyError
@@ -17,23 +14,40 @@ from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.people import refuse_other_places
-from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.unfreezing import lowest_boundary
+from wav2bold.tuning.asking import Asking
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
+from wav2bold.tuning.goals import trained_parameters
 from wav2bold.tuning.plan import refuse_on_this_cluster
+from wav2bold.tuning.resuming import (
+    how_it_ended,
+    identity,
+    marked,
+    only_driver,
+    outcome_of,
+    refuse_other,
+    told_apart,
+)
+from wav2bold.tuning.samplers import refuse_branches
 from wav2bold.tuning.space import Proposals
-from wav2bold.tuning.stopping import BatchedASHA
+from wav2bold.tuning.stopping import remember, scheduler_for
+from wav2bold.tuning.storage import open_memory, reached
 from wav2bold.tuning.tracking import Tracker
-from wav2bold.tuning.trial import METRIC
+from wav2bold.tuning.warm import SOURCE, Known, known_trials, source_of
 
 
 @dataclass(frozen=True)
 class Swept:
-    """A finished sweep. run_id: its parent run in MLflow.  uri: of the MLflow store."""
+    """A finished sweep.
+
+    run_id: its parent run in MLflow.  uri: of the MLflow store.  warm: trials of another sweep that its
+    sampler knew from the beginning.
+    """
 
     run_id: str
     uri: str
     outcomes: tuple[Outcome, ...]
+    warm: int = 0
 
     @property
     def best(self) -> Outcome:
@@ -42,7 +56,13 @@ class Swept:
 
 
 def sweep(
-    study: Study, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+    study: Study,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+    *,
+    resume: bool = False,
+    warm_start: str | None = None,
 ) -> Swept:
     """Search the study's space for the highest mean brain score on the validation stories.
 
@@ -50,8 +70,17 @@ def sweep(
     batches of `search.parallel`, so that the same seed gives the same sweep whatever the machine's
     load. Every trial becomes an MLflow run under the sweep's own.
     address, cpus: where it runs, as `cluster.connect` takes them.
-    Raises StudyError for what can't be studied, RunsFailed if trials failed (the others are kept).
+    resume: go on with the newest sweep of the study, however its driver ended: what has ended is kept, what
+    was under way begins anew in its own MLflow run, and what follows is what would have followed.
+    warm_start: name of an experiment (a study) whose newest sweep the sampler learns from: its finished
+    trials, as far as they lie in the space.
+    Raises StudyError for what can't be studied, TrackingError if there is nothing that can be gone on with or
+    another process is at it, RunsFailed if trials failed (the others are kept).
     """
+    if resume and warm_start is not None:
+        raise StudyError(
+            "--resume and --warm-start don't go together", "a sweep knows what it was begun with"
+        )
     shards = open_shards(study.shards)
     card = shards.card
     split_stories(study.split, card)
@@ -60,29 +89,27 @@ def sweep(
         refuse_other_places(shards, subjects)
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
-    with connected(address, cpus):
+    proposals = Proposals(study, encoder.layers, subjects)
+    proposals.refuse_impossible()
+    refuse_branches(study, proposals)
+    with only_driver(study), connected(address, cpus):
         refuse_on_this_cluster(study, shards, encoder, subjects)
         check_storage([study.results], [study.shards / CARD_NAME])
-        tracker = Tracker(study)
-        parent = tracker.begin("sweep", f"sweep {study.name}", study, card)
-        memory = Memory(tracker, "trial", parent, study.search.trials, progress)
+        tracker = Tracker(study, make=not resume)
+        who = identity(study, encoder, card.digest, subjects)
+        trained = partial(trained_parameters, encoder)
+        if resume:
+            parent = tracker.newest_sweep()
+            refuse_other(tracker, parent, who)
+            tracker.begin_again(parent, study, card)
+            source = tracker.tags_of(parent).get(SOURCE)
+        else:
+            source = None if warm_start is None else source_of(study, warm_start, who)
+            tags = marked(who) | ({} if source is None else {SOURCE: source})
+            parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
         try:
-            outcomes = run_trials(
-                study,
-                memory,
-                f"sweep-{parent[:8]}",
-                study.search.trials,
-                search=_search(study, states_read(encoder, study.configuration.layers)[-1], subjects),
-                scheduler=BatchedASHA(
-                    study.search.parallel,
-                    metric=METRIC,
-                    mode="max",
-                    max_t=study.configuration.epochs + 1,
-                    grace_period=min(study.search.grace_epochs, study.configuration.epochs) + 1,
-                    reduction_factor=study.search.reduction,
-                    stop_last_trials=False,
-                ),
-            )
+            warm = [] if source is None else known_trials(tracker.trials(source), proposals, trained)
+            outcomes = _search(study, tracker, parent, proposals, trained, warm, progress)
         except BaseException:
             tracker.end(parent, "KILLED")
             raise
@@ -90,7 +117,7 @@ def sweep(
         tracker.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
     if failed:
         raise RunsFailed(tuple((f"trial {one.number}", one.reason) for one in failed))
-    return Swept(parent, tracker.uri, tuple(outcomes))
+    return Swept(parent, tracker.uri, tuple(outcomes), len(warm))
 
 
 def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[str, ...]:
@@ -109,27 +136,30 @@ def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[
     return tuple(dict.fromkeys(wanted))
 
 
-def _search(study: Study, layers: int, subjects: tuple[str, ...]) -> ConcurrencyLimiter:
-    """Optuna's TPE, proposing a batch at a time."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    proposals = Proposals(study, layers, subjects)
-    searcher = OptunaSearch(
-        space=proposals,
-        metric=METRIC,
-        mode="max",
-        points_to_evaluate=[proposals.first_point()],
-        sampler=_sampler(study),
+def _search(
+    study: Study,
+    tracker: Tracker,
+    parent: str,
+    proposals: Proposals,
+    trained: Callable[[Configuration], int | None],
+    warm: list[Known],
+    progress: Progress,
+) -> list[Outcome]:
+    """Run what is still to run of a sweep; outcomes of all its trials, by number."""
+    ended, left = told_apart(tracker.trials(parent))
+    search = Asking(
+        open_memory(study, parent, proposals, warm),
+        proposals,
+        trained,
+        study.search.trials,
+        {trial.number: how_it_ended(trial) for trial in ended},
+        partial(reached, study),
     )
-    return ConcurrencyLimiter(searcher, max_concurrent=study.search.parallel, batch=True)
-
-
-def _sampler(study: Study) -> optuna.samplers.TPESampler:
-    """TPE over all parameters together; those that a branch of the space lacks form groups."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`, since 2021
-        return optuna.samplers.TPESampler(
-            seed=study.seed,
-            multivariate=True,
-            group=True,
-            n_startup_trials=max(4, study.search.trials // 3),
-        )
+    scheduler = scheduler_for(study)
+    for trial in ended:
+        remember(scheduler, trial.number, trial.scores, finished=trial.status == "FINISHED")
+    memory = Memory(tracker, "trial", parent, study.search.trials, progress, map(outcome_of, ended), left)
+    if search.left:
+        run_trials(study, memory, f"sweep-{parent[:8]}", search.left, search=search, scheduler=scheduler)
+    search.close()
+    return memory.outcomes

@@ -4,9 +4,11 @@ import logging
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -26,6 +28,9 @@ from wav2bold.tuning.interrupts import interrupts_held
 P = ParamSpec("P")
 R = TypeVar("R")
 KIND = "wav2bold.kind"
+NUMBER = "wav2bold.number"
+CONFIGURATION = "wav2bold.configuration"
+REASON = "wav2bold.reason"
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
@@ -36,9 +41,10 @@ class Trial:
     """A trial as MLflow remembers it.
 
     number: its place in the sweep, 0 is the paper's configuration.  scores: brain score by epoch on
-    the validation stories.  best_score: the highest of them,
-    or the last where that epoch is kept.  status: as MLflow says.
-    seconds: the trial's own work, up to its last epoch.
+    the validation stories.  best_score: the highest of them, or the last where that epoch is kept.
+    status: as MLflow says.  seconds: the trial's own work, up to its last epoch.
+    reason: why it failed, or "".
+    trained_parameters: how many numbers of the encoder it trained; None if nobody counted.
     """
 
     run_id: str
@@ -48,6 +54,26 @@ class Trial:
     scores: tuple[float, ...]
     best_score: float
     seconds: float
+    reason: str = ""
+    trained_parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A sweep or a refinement as MLflow remembers it.
+
+    parts: how many of its trials or subjects ended how, by status.  best_score: the highest of theirs, NaN if
+    there is none.  seconds: until it ended, None if it hasn't.
+    """
+
+    run_id: str
+    kind: str
+    name: str
+    status: str
+    begun: datetime
+    seconds: float | None
+    parts: dict[str, int]
+    best_score: float
 
 
 def tracking_uri(study: Study) -> str:
@@ -96,9 +122,9 @@ class Tracker:
     """One study's experiment in MLflow."""
 
     def __init__(self, study: Study, make: bool = True) -> None:
-        """make: whether a store on this machine may be made if there is none.
+        """make: whether the experiment, and a store on this machine, may be made if there is none.
 
-        Raises TrackingError if the store can't be reached, or isn't there and may not be made.
+        Raises TrackingError if the store can't be reached, or something isn't there and may not be made.
         """
         for chatty in ("mlflow.store.db.utils", "alembic"):  # "Creating initial MLflow database tables..."
             logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -114,7 +140,7 @@ class Tracker:
         try:
             with _impatient():
                 self._client = mlflow.MlflowClient(self.uri)
-                self._experiment_id = self._experiment().experiment_id
+                self._experiment_id = self._experiment(make=make).experiment_id
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
             reason = masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
             if self.uri == default_uri(study):
@@ -126,35 +152,51 @@ class Tracker:
             ) from None
 
     @_whole
-    def begin(self, kind: str, name: str, study: Study, card: DatasetCard, parent: str | None = None) -> str:
+    def begin(
+        self, kind: str, name: str, study: Study, card: DatasetCard, tags: Mapping[str, str] | None = None
+    ) -> str:
         """Start a run of a kind ("sweep", "refine"); its id. Study file and dataset are logged with it."""
-        tags = {KIND: kind} | ({"mlflow.parentRunId": parent} if parent else {})
-        run = self._client.create_run(self._experiment_id, run_name=name, tags=tags)
-        run_id = run.info.run_id
-        self._client.log_dict(run_id, study.model_dump(mode="json"), "study.yaml")
-        self.params(run_id, {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest})
-        dataset = Dataset(
-            name=study.shards.name or str(study.shards),
-            digest=card.digest[:36],
-            source_type="local" if isinstance(study.shards, Path) else "url",
-            source=str(study.shards),
+        run = self._client.create_run(
+            self._experiment_id, run_name=name, tags={KIND: kind} | dict(tags or {})
         )
-        self._client.log_inputs(
-            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-        )
-        return str(run_id)
+        self._describe(run.info.run_id, study, card)
+        return str(run.info.run_id)
+
+    @_whole
+    def begin_again(self, run_id: str, study: Study, card: DatasetCard) -> None:
+        """Go on with a run that `begin` started, whatever became of it."""
+        self._reopen(run_id)
+        self._describe(run_id, study, card)
 
     @_whole
     def begin_trial(
-        self, kind: str, name: str, parent: str, configuration: Configuration, more: Mapping[str, Any]
+        self,
+        kind: str,
+        name: str,
+        parent: str,
+        configuration: Configuration,
+        more: Mapping[str, Any],
+        left: str | None = None,
     ) -> str:
-        """Start a child run for one configuration; its id. Every option becomes a parameter."""
-        tags = {KIND: kind, "mlflow.parentRunId": parent}
-        run_id = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
-        self.params(run_id, flat(configuration.model_dump(mode="json")) | dict(more))
-        self._client.set_tag(
-            run_id, "wav2bold.configuration", yaml.safe_dump(configuration.model_dump(mode="json"))
-        )
+        """Start a child run for one configuration; its id. Every option becomes a parameter.
+
+        more: further parameters, the trial's `number` among them. What a reader needs to know the trial by
+        comes with the run itself: a driver that is killed here leaves no run that says nothing.
+        left: the run that such a driver left, to go on with.
+        """
+        tags = {
+            KIND: kind,
+            "mlflow.parentRunId": parent,
+            NUMBER: str(more["number"]),
+            CONFIGURATION: yaml.safe_dump(configuration.model_dump(mode="json")),
+        }
+        if left is None:
+            run_id = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
+        else:
+            run_id = left
+            self._reopen(run_id)
+        named = {"history_tr": configuration.history}  # with its unit, for whoever searches MLflow
+        self.params(run_id, flat(configuration.model_dump(mode="json")) | named | dict(more))
         return str(run_id)
 
     @_whole
@@ -195,9 +237,25 @@ class Tracker:
             raise self._no_sweep()
         return str(found[0].info.run_id)
 
-    def trials(self, sweep: str) -> list[Trial]:
-        """All trials of a sweep, by number."""
-        runs = self._search(f"tags.`{KIND}` = 'trial' AND tags.`mlflow.parentRunId` = '{sweep}'")
+    def trials(self, sweep: str, where: str | None = None) -> list[Trial]:
+        """All trials of a sweep, by number; also of another experiment's.
+
+        where: a filter of MLflow's that they must pass. Raises TrackingError if it can't be read.
+        """
+        query = f"tags.`{KIND}` = 'trial' AND tags.`mlflow.parentRunId` = '{sweep}'"
+        experiment_id = self._client.get_run(sweep).info.experiment_id
+        try:
+            runs = self._search(
+                query if where is None else f"{query} AND {where}", experiment_id=experiment_id
+            )
+        except MlflowException as error:
+            if where is None:
+                raise
+            reason = str(error).strip().splitlines()[0].partition(": ")[2] or str(error)
+            raise TrackingError(
+                f"--where: MLflow can't read {where} ({reason[:200].rstrip('.')})",
+                "write it as in: params.history_tr = '6' AND metrics.best_score > 0.1",
+            ) from None
         return sorted((self._trial(run) for run in runs), key=lambda trial: trial.number)
 
     def _no_sweep(self) -> TrackingError:
@@ -205,27 +263,93 @@ class Tracker:
             f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}", "run `wav2bold sweep` first"
         )
 
+    def trials_beginning(self, run_id: str) -> list[Trial]:
+        """Trials of any sweep of the study whose run ids begin like this."""
+        runs = self._search(f"tags.`{KIND}` = 'trial'")
+        return [self._trial(run) for run in runs if run.info.run_id.startswith(run_id)]
+
+    def remembered(self) -> list[Remembered]:
+        """All sweeps and refinements of the study, the newest first."""
+        runs = self._search("")
+        children: dict[str, list[Run]] = defaultdict(list)
+        for run in runs:
+            children[run.data.tags.get("mlflow.parentRunId", "")].append(run)
+        return [self._remembered(run, children[run.info.run_id]) for run in children[""]]
+
+    def _remembered(self, run: Run, children: Iterable[Run]) -> Remembered:
+        info = run.info
+        parts: dict[str, int] = defaultdict(int)
+        best = float("nan")
+        for child in children:
+            parts[child.info.status] += 1
+            score = child.data.metrics.get("best_score", float("nan"))
+            if child.info.status == "FINISHED" and not score <= best:
+                best = score
+        return Remembered(
+            run_id=info.run_id,
+            kind=run.data.tags.get(KIND, "other"),
+            name=info.run_name,
+            status=info.status,
+            begun=datetime.fromtimestamp(info.start_time / 1000, UTC),
+            seconds=None if info.end_time is None else (info.end_time - info.start_time) / 1000,
+            parts=dict(parts),
+            best_score=best,
+        )
+
+    def tags_of(self, run_id: str) -> dict[str, str]:
+        """A run's tags."""
+        return dict(self._client.get_run(run_id).data.tags)
+
+    def _reopen(self, run_id: str) -> None:
+        self._client.update_run(run_id, status="RUNNING")
+
+    def _describe(self, run_id: str, study: Study, card: DatasetCard) -> None:
+        data = study.model_dump(mode="json")
+        if study.search.storage is not None:
+            data["search"]["storage"] = masked(study.search.storage)
+        self._client.log_dict(run_id, data, "study.yaml")
+        params = {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest}
+        known = self._client.get_run(
+            run_id
+        ).data.params  # of one that is gone on with, and MLflow changes none
+        self.params(run_id, {key: value for key, value in params.items() if key not in known})
+        dataset = Dataset(
+            name=study.shards.name or str(study.shards),
+            digest=card.digest[:36],
+            source_type="local" if isinstance(study.shards, Path) else "url",
+            source=str(study.shards),
+        )
+        self._client.log_inputs(
+            run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
+
     def _trial(self, run: Run) -> Trial:
         history = self._client.get_metric_history(run.info.run_id, "score")
-        scores = tuple(metric.value for metric in sorted(history, key=lambda metric: metric.step))
-        configuration = Configuration.model_validate(yaml.safe_load(run.data.tags["wav2bold.configuration"]))
+        # a trial that was tried again told the same epochs again; the last word counts
+        by_epoch = {one.step: one.value for one in sorted(history, key=lambda one: (one.step, one.timestamp))}
+        scores = tuple(by_epoch.values())
+        params, tags = run.data.params, run.data.tags
+        configuration = Configuration.model_validate(yaml.safe_load(tags[CONFIGURATION]))
         kept = scores if configuration.keeps_best else scores[-1:]
+        trained = params.get("trained_parameters")
         return Trial(
             run_id=run.info.run_id,
-            number=int(run.data.params["number"]),
+            number=int(tags.get(NUMBER) or params["number"]),  # the tag is younger
             status=run.info.status,
             configuration=configuration,
             scores=scores,
             best_score=max(kept, default=float("nan")),
             seconds=run.data.metrics.get("seconds", float("nan")),
+            reason=tags.get(REASON, ""),
+            trained_parameters=None if trained is None else int(trained),
         )
 
-    def _search(self, query: str, limit: int | None = None) -> list[Run]:
+    def _search(self, query: str, limit: int | None = None, experiment_id: str | None = None) -> list[Run]:
         found: list[Run] = []
         token = None
         while True:
             page = self._client.search_runs(
-                [self._experiment_id],
+                [experiment_id or self._experiment_id],
                 query,
                 max_results=limit or 1000,
                 order_by=["attributes.start_time DESC"],
@@ -236,8 +360,10 @@ class Tracker:
             if limit or not token:
                 return found
 
-    def _experiment(self) -> Experiment:
+    def _experiment(self, *, make: bool) -> Experiment:
         found = self._client.get_experiment_by_name(self._name)
+        if found is None and not make:
+            raise self._no_sweep()
         if found is None:
             place = self._artifacts.as_uri() if self.is_file else None
             self._client.create_experiment(self._name, artifact_location=place, tags=EXPERIMENT)

@@ -1,5 +1,6 @@
 """A warm trial: an actor that keeps encoder and data between configurations."""
 
+import math
 from collections.abc import Generator
 from typing import Any
 
@@ -40,6 +41,7 @@ class WarmTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One epoch; the last one also writes the refined encoder, where that was asked for.
 
+        A user's mistake ends the trial with its sentence as `failed`; any other error is raised.
         The first one also loads what is missing: what goes wrong there is then this trial's own failure,
         while a failing `setup` would be Ray's, and the trial would never have begun.
         """
@@ -53,7 +55,8 @@ class WarmTrial(tune.Trainable):
                 for _ in self._epochs:
                     raise AssertionError("refine yielded more epochs than its configuration has")
         except UserError as error:
-            raise RuntimeError(str(error)) from None  # Ray shows it as the trial's reason
+            # raised, it would count as the trial's death: Ray would try again what can't come out otherwise
+            return {METRIC: math.nan, "failed": str(error), "done": True}
         return {
             "epoch": report.epoch,
             "loss": report.loss,
@@ -62,6 +65,7 @@ class WarmTrial(tune.Trainable):
             METRIC: self._best,
             "seconds": report.seconds,
             "note": report.note,
+            "failed": "",
             "last": report.last,
             "done": report.last,
         }

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wav2bold.config import Configuration, ParameterType
+from wav2bold.evaluation.across_subjects import summary
+from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.intervals import Interval
 from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note
 from wav2bold.trainables.checkpoint import origin_of
-from wav2bold.trainables.evaluate import Evaluation
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.tracking import Trial
@@ -31,6 +33,18 @@ def p_value(gain: Gain) -> str:
     if not math.isfinite(gain.p):
         return "\N{EN DASH}"
     return "< 0.001" if gain.p < 0.001 else f"{gain.p:.3f}"
+
+
+def _p(p: float) -> str:
+    """The same in a sentence."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def interval(found: Interval, between: str = " to ") -> str:
+    """Both ends of a difference's interval; an en dash where there is none."""
+    if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        return "\N{EN DASH}"
+    return f"{signed(found.low)}{between}{signed(found.high)}"
 
 
 def percent(part: float, whole: float) -> str:
@@ -167,14 +181,18 @@ def _certainty(best: Sequence[Evaluation]) -> str:
     """In how many subjects the score rose, and in how many by more than chance explains."""
     sure = [one.gain_ridge.gain > 0 and one.gain_ridge.p < SURE for one in best]
     if len(best) == 1:
-        p = p_value(best[0].gain_ridge)
-        p = p if p.startswith("<") else f"= {p}"
-        return f"Chance {'does not explain' if sure[0] else 'can explain'} that (p {p}, one-sided)."
+        p = _p(best[0].gain_ridge.p)
+        return (
+            f"Its 95% interval is {interval(best[0].intervals['gain_ridge'])}. "
+            f"Chance {'does not explain' if sure[0] else 'can explain'} that (p {p}, one-sided)."
+        )
+    told = summary([one.gain_ridge.gain for one in best])
     rose = sum(one.gain_ridge.gain > 0 for one in best)
     return (
         f"The score rose in {rose} of {count(len(best), 'subject')}, and in {sum(sure)} of {len(best)} by "
         f"more than "
-        f"chance explains (p < {SURE:g}, one-sided, each subject by itself)."
+        f"chance explains (p < {SURE:g}, one-sided, each subject by itself). Over subjects the mean gain's "
+        f"95% interval is {interval(told.mean)} (Student's t; one-sided Wilcoxon p {_p(told.p)})."
     )
 
 

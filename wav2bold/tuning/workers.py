@@ -28,8 +28,6 @@ ASKED_EVERY_S = 1.0
 """How often it is looked whether the workers are lost, while none of them tells anything."""
 IN_LINE_S = 30 * 24 * 3600
 """How long workers wait for others to leave the cluster: a sweep has seen before that they fit in it."""
-LOSSES = 3
-"""How often lost workers are started anew."""
 
 
 class Desk:
@@ -99,8 +97,8 @@ class EachOnce(DataConfig):
 def reports_by_workers(workshop: Workshop, task: Task) -> Generator[Report, None, None]:
     """`Workshop.reports` by `search.workers` processes, wherever Ray Train puts them.
 
-    What is frozen is dealt to them story by story. Lost workers are started anew, three times at most, and go
-    on from the last epoch. Whoever stops listening stops them.
+    What is frozen is dealt to them story by story. Lost workers are started anew, `search.max_failures` times
+    at most, and go on from the last epoch. Whoever stops listening stops them.
     Raises UserError as `reports` does, RuntimeError with a lost worker's last words.
     """
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(IN_LINE_S))
@@ -127,7 +125,9 @@ def reports_by_workers(workshop: Workshop, task: Task) -> Generator[Report, None
             datasets={"stories": ray.data.from_items(stories, override_num_blocks=len(stories))},
             dataset_config=EachOnce(),
             run_config=RunConfig(
-                name="train", storage_path=folder, failure_config=FailureConfig(max_failures=LOSSES)
+                name="train",
+                storage_path=folder,
+                failure_config=FailureConfig(max_failures=options.max_failures),
             ),
         )
         with ThreadPoolExecutor(1) as pool:

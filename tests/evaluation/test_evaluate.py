@@ -16,10 +16,10 @@ from wav2bold.datasets.simulate import brain_signal, scanner_noise
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.teacher import extractor, hear, make_teacher, perturbed
 from wav2bold.datasets.windows import windows
+from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.trainables.evaluate import Evaluation, evaluate
 from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.refine import Material, refine
 from wav2bold.trainables.scores import pearson
@@ -101,6 +101,13 @@ def test_a_perturbed_encoder_learns_to_hear_and_nears_the_teacher(world: World) 
     for gain, after in ((found.gain_head, found.head), (found.gain_ridge, found.ridge)):
         assert gain.gain == pytest.approx(after.mean() - found.frozen.mean(), abs=1e-6)
     assert found.scores["frozen"] < found.scores["ridge"] < CEILING
+    for name, gain in (("gain_ridge", found.gain_ridge), ("gain_head", found.gain_head)):
+        interval = found.intervals[name]
+        assert 0 < interval.low < gain.gain < interval.high
+        assert interval.value == pytest.approx(gain.gain, abs=1e-6)
+    assert found.predicted["ridge"].mean() >= found.predicted["frozen"].mean() > 0.5
+    assert found.improved.any()
+    assert found.r2["frozen"].mean() < found.r2["ridge"].mean() < CEILING**2
     assert found.volumes == len(world.signal["s4"])
     assert (found.subject, found.history) == ("sub-001", HISTORY)
 
@@ -110,10 +117,15 @@ def test_the_teacher_itself_has_nothing_to_gain(world: World) -> None:
     assert found.scores["frozen"] > 0.85 * CEILING
     assert found.gain_head.gain < 0.01
     assert found.gain_ridge.gain < 0.01
+    assert found.intervals["gain_ridge"].low < 0.01
+    assert found.improved.mean() < 0.1
 
 
 def test_nothing_is_learnt_of_a_brain_that_hears_nothing(world: World) -> None:
     found = refined(world, "student", "sub-null1")
     assert abs(found.scores["frozen"]) < 0.05
     assert found.gain_head.p > 0.01
+    assert found.predicted["ridge"].mean() < 0.05
+    assert not found.improved.any()
+    assert found.intervals["frozen"].low < 0 < found.intervals["frozen"].high
     assert found.gain_ridge.p > 0.01

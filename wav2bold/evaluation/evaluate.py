@@ -1,5 +1,6 @@
 """One subject's refined encoder against the frozen one, on stories that nothing else touched."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import Windows, windows
+from wav2bold.evaluation.intervals import Interval, resampled_scores
+from wav2bold.evaluation.shares import explained_variance
+from wav2bold.evaluation.significance import PAIRED_BLOCK_S, improvement_p, prediction_p, significant
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import Kept, load_refined
 from wav2bold.trainables.drift import Drift
@@ -20,9 +24,6 @@ from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
 
-BLOCK_S = 15.0
-"""Length of a block in paired tests: longer than the haemodynamic response's peak and the noise's memory."""
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -31,7 +32,11 @@ class Evaluation:
     frozen: (V,) r of the pretrained encoder with a ridge head, at the refinement's own history.
     ridge: (V,) r of the refined encoder with a ridge fitted afresh on the training stories.
     head: (V,) r of the refined encoder with the head that was trained with it.
-    gain_ridge, gain_head: against frozen, paired over blocks of time.  volumes: in the test.
+    gain_ridge, gain_head: against frozen, paired over blocks of time.
+    intervals: of the brain scores frozen, ridge and head, and of the gains gain_ridge and gain_head.
+    r2: (V,) explained variance of frozen, ridge and head.
+    predicted: (V,) whether chance explains no such r, of frozen and ridge; improved: (V,) likewise, that
+    ridge is above frozen; each with a false discovery rate of 5% over targets.  volumes: in the test.
     """
 
     subject: str
@@ -41,6 +46,10 @@ class Evaluation:
     head: NDArray[np.float64]
     gain_ridge: Gain
     gain_head: Gain
+    intervals: Mapping[str, Interval]
+    r2: Mapping[str, NDArray[np.float64]]
+    predicted: Mapping[str, NDArray[np.bool_]]
+    improved: NDArray[np.bool_]
     volumes: int
     folder: Path
 
@@ -89,7 +98,9 @@ def evaluate(
     own = kept.head.predict(_features(kept.encoder, kept, shards, store, test, kept.layer_weights))[
         :, columns
     ]
-    block = max(round(BLOCK_S / shards.card.tr_s), 1)
+    tr_s, story = shards.card.tr_s, test.story
+    drawn = resampled_scores(test.y, (before, after, own), story, tr_s)
+    block = max(round(PAIRED_BLOCK_S / tr_s), 1)
     return Evaluation(
         subject=subject,
         history=kept.configuration.history,
@@ -98,6 +109,22 @@ def evaluate(
         head=pearson(test.y, own),
         gain_ridge=paired_gain(test.y, before, after, block),
         gain_head=paired_gain(test.y, before, own, block),
+        intervals={
+            "frozen": drawn.interval(0),
+            "ridge": drawn.interval(1),
+            "head": drawn.interval(2),
+            "gain_ridge": drawn.interval(1, minus=0),
+            "gain_head": drawn.interval(2, minus=0),
+        },
+        r2={
+            name: explained_variance(test.y, predicted)
+            for name, predicted in (("frozen", before), ("ridge", after), ("head", own))
+        },
+        predicted={
+            name: significant(prediction_p(test.y, predicted, story, tr_s))
+            for name, predicted in (("frozen", before), ("ridge", after))
+        },
+        improved=significant(improvement_p(test.y, before, after, story, tr_s)),
         volumes=len(test),
         folder=folder,
     )

@@ -1,0 +1,67 @@
+"""`kill -9` of a sweep's driver loses nothing that was finished: --resume comes to the same end."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from commands import Made, environment, executable, succeeds, wav2bold
+
+from wav2bold.config import Study
+from wav2bold.tuning.tracking import Tracker, Trial
+
+pytestmark = pytest.mark.slow
+
+
+def trials_of(path: Path) -> list[Trial]:
+    tracker = Tracker(Study.load(path))
+    return tracker.trials(tracker.newest_sweep())
+
+
+def killed(path: Path, sign: str, *options: str) -> None:
+    """Sweep until `sign` is shown, then kill the driver and what it had started: a reboot spares nothing."""
+    command = subprocess.Popen(
+        [executable(), "sweep", str(path), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment(),
+    )
+    assert command.stdout is not None
+    assert any(sign in line for line in command.stdout), f"{sign} was never shown"
+    family = psutil.Process(command.pid).children(recursive=True)
+    os.kill(command.pid, signal.SIGKILL)
+    for one in family:
+        if one.is_running():
+            one.kill()
+    command.wait(30)
+    command.stdout.close()
+
+
+def test_a_sweep_that_is_killed_twice_is_resumed_to_the_end_of_an_undisturbed_one(
+    tiny: Made, tmp_path: Path
+) -> None:
+    options = {"search__trials": 6, "search__parallel": 1}
+    calm = tiny.study_at(tmp_path / "calm", **options)
+    succeeds("sweep", calm)
+    path = tiny.study_at(tmp_path / "killed", **options)
+    killed(path, "1/6")
+    before = [trial for trial in trials_of(path) if trial.status == "FINISHED"]
+    assert [trial.number for trial in before] == [0]
+    killed(path, "4/6", "--resume")
+    succeeds("sweep", path, "--resume")
+    found, wanted = trials_of(path), trials_of(calm)
+    assert found[0] == before[0]
+    assert [(one.number, one.status) for one in found] == [(number, "FINISHED") for number in range(6)]
+    assert [one.configuration for one in found] == [one.configuration for one in wanted]
+    assert [one.scores for one in found] == [pytest.approx(one.scores, abs=1e-4) for one in wanted]
+    assert succeeds("best", path).out.splitlines()[0] == succeeds("best", calm).out.splitlines()[0]
+
+
+def test_there_is_nothing_to_resume_before_a_sweep(tiny: Made, tmp_path: Path) -> None:
+    done = wav2bold("sweep", tiny.study_at(tmp_path), "--resume")
+    assert done.code == 2
+    assert "run `wav2bold sweep` first" in done.errors[-1]

@@ -1,0 +1,89 @@
+"""Going on with a sweep whose driver was lost: only with the same one, and one driver at a time."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from wav2bold.config import Configuration, Study
+from wav2bold.errors import TrackingError
+from wav2bold.options import short_digest
+from wav2bold.places import written
+from wav2bold.trainables.encoder import Encoder
+from wav2bold.trainables.locks import Lock, take
+from wav2bold.tuning.engine import Outcome
+from wav2bold.tuning.tracking import Tracker, Trial
+
+IDENTITY = "wav2bold.identity"
+OF_SEARCH = ("parallel", "sampler", "stopping", "grace_epochs", "reduction", "space")
+"""Options of `search` that decide what is tried; the others say where and how long."""
+ENDED = ("FINISHED", "FAILED")
+
+
+def identity(study: Study, encoder: Encoder, dataset: str, subjects: Sequence[str]) -> dict[str, str]:
+    """A digest of each thing that decides what a sweep finds, by the name that the study file has for it."""
+    data = study.model_dump(mode="json")
+    parts: dict[str, Any] = {"shards": dataset, "encoder": encoder.digest, "subjects": list(subjects)}
+    parts |= {name: data[name] for name in ("seed", "split", "configuration")}
+    parts |= {f"search.{name}": data["search"][name] for name in OF_SEARCH}
+    return {name: short_digest(part) for name, part in parts.items()}
+
+
+def marked(identity: dict[str, str]) -> dict[str, str]:
+    """The tag of a sweep that `refuse_other` looks at."""
+    return {IDENTITY: json.dumps(identity)}
+
+
+def refuse_other(tracker: Tracker, sweep: str, identity: dict[str, str]) -> None:
+    """Raise TrackingError if the sweep was begun with something else than what is there now."""
+    before = json.loads(tracker.tags_of(sweep).get(IDENTITY, "{}"))
+    changed = [name for name, digest in identity.items() if before.get(name) != digest]
+    if changed:
+        raise TrackingError(
+            f"the newest sweep was begun with other {', '.join(changed)} than there is now",
+            "put that back, or begin a new sweep without --resume",
+        )
+
+
+@contextmanager
+def only_driver(study: Study) -> Iterator[None]:
+    """The right to drive a sweep of this study into its results folder; it ends with our process.
+
+    Raises TrackingError if another process has it. On a disk that has no locks everybody gets it.
+    """
+    path = study.results / f".{study.name}.sweep.lock"
+    with written(path, "results folder"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    with file:
+        if take(file) is Lock.OTHERS:
+            raise TrackingError(
+                f"a sweep of {study.name} into {study.results} is running already",
+                "wait for it, or give this one another `name` or `results`",
+            )
+        yield
+
+
+def told_apart(trials: Sequence[Trial]) -> tuple[list[Trial], dict[int, str]]:
+    """Trials that have ended, by number, and the runs of those that a lost driver left, by number."""
+    ended = {trial.number: trial for trial in trials if trial.status in ENDED}
+    left = {trial.number: trial.run_id for trial in trials if trial.number not in ended}
+    return [ended[number] for number in sorted(ended)], left
+
+
+def how_it_ended(trial: Trial) -> tuple[float, Configuration]:
+    """A trial's score, NaN if it failed, and its configuration."""
+    return (math.nan if trial.status == "FAILED" else trial.best_score), trial.configuration
+
+
+def outcome_of(trial: Trial) -> Outcome:
+    """How a trial of an earlier driver ended."""
+    return Outcome(
+        trial.number,
+        trial.run_id,
+        trial.best_score,
+        len(trial.scores) - 1,
+        trial.status == "FAILED",
+        trial.reason,
+    )
