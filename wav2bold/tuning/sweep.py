@@ -92,29 +92,30 @@ def sweep(
     proposals = Proposals(study, encoder.layers, subjects)
     proposals.refuse_impossible()
     refuse_branches(study, proposals)
-    with only_driver(study), connected(address, cpus):
+    with connected(address, cpus):
         refuse_on_this_cluster(study, shards, encoder, subjects)
         check_storage([study.results], [study.shards / CARD_NAME])
-        tracker = Tracker(study, make=not resume)
-        who = identity(study, encoder, card.digest, subjects)
-        trained = partial(trained_parameters, encoder)
-        if resume:
-            parent = tracker.newest_sweep()
-            refuse_other(tracker, parent, who)
-            tracker.begin_again(parent, study, card)
-            source = tracker.tags_of(parent).get(SOURCE)
-        else:
-            source = None if warm_start is None else source_of(study, warm_start, who)
-            tags = marked(who) | ({} if source is None else {SOURCE: source})
-            parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
-        try:
-            warm = [] if source is None else known_trials(tracker.trials(source), proposals, trained)
-            outcomes = _search(study, tracker, parent, proposals, trained, warm, progress)
-        except BaseException:
-            tracker.end(parent, "KILLED")
-            raise
-        failed = [one for one in outcomes if one.failed]
-        tracker.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
+        with only_driver(study):  # its lock is a file: what is refused before leaves nothing
+            tracker = Tracker(study, make=not resume)
+            who = identity(study, encoder, card.digest, subjects)
+            trained = partial(trained_parameters, encoder)
+            if resume:
+                parent = tracker.newest_sweep()
+                refuse_other(tracker, parent, who)
+                tracker.begin_again(parent, study, card)
+                source = tracker.tags_of(parent).get(SOURCE)
+            else:
+                source = None if warm_start is None else source_of(study, warm_start, who)
+                tags = marked(who) | ({} if source is None else {SOURCE: source})
+                parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
+            try:
+                warm = [] if source is None else known_trials(tracker.trials(source), proposals, trained)
+                outcomes = _search(study, tracker, parent, proposals, trained, warm, progress)
+            except BaseException:
+                tracker.end(parent, "KILLED")
+                raise
+            failed = [one for one in outcomes if one.failed]
+            tracker.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
     if failed:
         raise RunsFailed(tuple((f"trial {one.number}", one.reason) for one in failed))
     return Swept(parent, tracker.uri, tuple(outcomes), len(warm))
