@@ -97,6 +97,7 @@ def _evaluation(
             )
         },
         r2={"frozen": frozen**2, "ridge": ridge**2, "head": head**2},
+        white={"frozen": frozen / 2, "ridge": ridge / 2, "head": head / 2},
         predicted={"frozen": frozen > 0.25, "ridge": ridge > 0.25},
         improved=ridge > frozen + 0.02,
         volumes=186,

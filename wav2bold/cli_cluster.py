@@ -208,13 +208,16 @@ def _drawn(found: "Plan") -> "Table":
 
 def _machines(shape: "Shape") -> str:
     return "\n".join(
-        f"{each.count} x {each.kind}: {each.cpus:g} cores, {each.gpus:g} GPUs, {_gb(each.memory)} of memory"
+        f"{each.count} x {each.kind}: {each.cpus:g} cores, {each.gpus:g} GPUs, memory {_gb(each.memory)}"
         for each in shape.machines
     )
 
 
 def _gb(size: float | None) -> str:
-    """Bytes in gigabytes of 10^9, or in megabytes where it is less than one."""
+    """Bytes in gigabytes of 10^9, or in megabytes or kilobytes where it is less than one."""
     if size is None:
         return "unknown"
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    unit, name = next(
+        pair for pair in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if size >= pair[0] or pair[0] == 1e3
+    )
+    return f"{size / unit:.1f} {name}"

@@ -22,7 +22,7 @@ from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.people import targets_of
 from wav2bold.trainables.refine import Material, refine
-from wav2bold.trainables.scores import pearson
+from wav2bold.trainables.scores import brain_score, pearson
 
 TR_S, HISTORY, CEILING, TARGETS, MINUTES = 1.5, 4, 0.8, 40, 3
 STORIES = Stories(("s0", "s1", "s2"), ("s3",), ("s4",))
@@ -108,6 +108,8 @@ def test_a_perturbed_encoder_learns_to_hear_and_nears_the_teacher(world: World) 
     assert found.predicted["ridge"].mean() >= found.predicted["frozen"].mean() > 0.5
     assert found.improved.any()
     assert found.r2["frozen"].mean() < found.r2["ridge"].mean() < CEILING**2
+    assert brain_score(found.white["frozen"]) < brain_score(found.white["ridge"])
+    assert not np.array_equal(found.white["ridge"], found.ridge)
     assert found.volumes == len(world.signal["s4"])
     assert (found.subject, found.history) == ("sub-001", HISTORY)
 

@@ -18,9 +18,10 @@ from wav2bold.trainables.checkpoint import Kept, load_refined
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.hearing import hearing_of
-from wav2bold.trainables.noise import WHITE
+from wav2bold.trainables.noise import WHITE, Clock
 from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.reading import states_read
+from wav2bold.trainables.refine import white_scores
 from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
 
@@ -35,6 +36,8 @@ class Evaluation:
     gain_ridge, gain_head: against frozen, paired over blocks of time.
     intervals: of the brain scores frozen, ridge and head, and of the gains gain_ridge and gain_head.
     r2: (V,) explained variance of frozen, ridge and head.
+    white: (V,) r of frozen, ridge and head after both sides were multiplied by what makes the noise white;
+    r itself where it was refined without a model of noise.
     predicted: (V,) whether chance explains no such r, of frozen and ridge; improved: (V,) likewise, that
     ridge is above frozen; each with a false discovery rate of 5% over targets.  volumes: in the test.
     """
@@ -48,6 +51,7 @@ class Evaluation:
     gain_head: Gain
     intervals: Mapping[str, Interval]
     r2: Mapping[str, NDArray[np.float64]]
+    white: Mapping[str, NDArray[np.float64]]
     predicted: Mapping[str, NDArray[np.bool_]]
     improved: NDArray[np.bool_]
     volumes: int
@@ -86,20 +90,23 @@ def evaluate(
     noise = WHITE
     if kept.configuration.noise == "ar":
         noise = fit_noise_of(frozen, train, shards.card.tr_s, kept.configuration.history)
+    refined, heard = (_features(kept.encoder, kept, shards, store, some) for some in (train, test))
     before, after = (
         fit_head_in_noise(features, train, shards.card.tr_s, noise, guard=kept.configuration.history).predict(
-            _features(hears, kept, shards, store, test)
+            features_of_test
         )
-        for hears, features in (
-            (encoder, frozen),
-            (kept.encoder, _features(kept.encoder, kept, shards, store, train)),
+        for features, features_of_test in (
+            (frozen, _features(encoder, kept, shards, store, test)),
+            (refined, heard),
         )
     )
-    own = kept.head.predict(_features(kept.encoder, kept, shards, store, test, kept.layer_weights))[
-        :, columns
-    ]
+    if kept.layer_weights is not None:
+        heard = _features(kept.encoder, kept, shards, store, test, kept.layer_weights)
+    own = kept.head.predict(heard)[:, columns]
     tr_s, story = shards.card.tr_s, test.story
+    predictions = {"frozen": before, "ridge": after, "head": own}
     drawn = resampled_scores(test.y, (before, after, own), story, tr_s)
+    clock = Clock.of(test, tr_s)
     block = max(round(PAIRED_BLOCK_S / tr_s), 1)
     return Evaluation(
         subject=subject,
@@ -116,9 +123,9 @@ def evaluate(
             "gain_ridge": drawn.interval(1, minus=0),
             "gain_head": drawn.interval(2, minus=0),
         },
-        r2={
-            name: explained_variance(test.y, predicted)
-            for name, predicted in (("frozen", before), ("ridge", after), ("head", own))
+        r2={name: explained_variance(test.y, predicted) for name, predicted in predictions.items()},
+        white={
+            name: white_scores(noise, clock, test.y, predicted) for name, predicted in predictions.items()
         },
         predicted={
             name: significant(prediction_p(test.y, predicted, story, tr_s))

@@ -106,7 +106,7 @@ def _scores(findings: Findings) -> list[dict[str, Any]]:
         ]
         numbers.append(values)
         rows.append(
-            {"name": subject, "mean": False, "cells": _cells(values, paper is not None, _predicted([one]))}
+            {"name": subject, "mean": False, "cells": _cells(values, paper is not None, _beside([one]))}
         )
     if len(rows) > 1:
         # the mean over some of the subjects beside the mean over all would invite a false comparison
@@ -116,13 +116,13 @@ def _scores(findings: Findings) -> list[dict[str, Any]]:
             {
                 "name": "Mean",
                 "mean": True,
-                "cells": _cells(whole, everyone, _predicted(list(findings.best.values()))),
+                "cells": _cells(whole, everyone, _beside(list(findings.best.values()))),
             }
         )
     return rows
 
 
-def _cells(values: list[float], paper: bool, predicted: list[str]) -> list[dict[str, Any]]:
+def _cells(values: list[float], paper: bool, beside: list[str]) -> list[dict[str, Any]]:
     top, frozen, *papers, ridge, head = values
     known = math.isfinite(top)
 
@@ -139,7 +139,7 @@ def _cells(values: list[float], paper: bool, predicted: list[str]) -> list[dict[
         cell(score(ridge)),
         cell(score(head)),
         *shares,
-        *map(cell, predicted),
+        *map(cell, beside),
     ]
 
 
@@ -163,10 +163,15 @@ def _gain_cells(one: Evaluation) -> list[str]:
     return [score(one.scores["frozen"]), *gains, improved, str(one.volumes)]
 
 
-def _predicted(some: list[Evaluation]) -> list[str]:
-    """Share of the targets that are predicted by more than chance, before and after; mean over subjects."""
-    shares = [np.mean([one.predicted[name].mean() for one in some]) for name in ("frozen", "ridge")]
-    return [f"{100 * share:.0f}%" for share in shares]
+def _beside(some: list[Evaluation]) -> list[str]:
+    """Whitened brain score, and share of the targets that are predicted by more than chance.
+
+    Each before and after, mean over subjects.
+    """
+    names = ("frozen", "ridge")
+    white = [float(np.mean([brain_score(one.white[name]) for one in some])) for name in names]
+    shares = [np.mean([one.predicted[name].mean() for one in some]) for name in names]
+    return [*map(score, white), *(f"{100 * share:.0f}%" for share in shares)]
 
 
 def _share(before: NDArray[np.float64], after: NDArray[np.float64]) -> str:
