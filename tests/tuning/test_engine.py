@@ -113,10 +113,11 @@ def test_a_trial_that_dies_is_tried_again_and_then_fails_with_its_reason(
 
         def step(self) -> dict[str, Any]:
             number = self._task["number"]
-            if not self._reports:
+            told = self._best > float("-inf")
+            if not told:
                 (lives / f"{number}-{uuid4()}").touch()
             died_before = len(list(lives.glob(f"{number}-*"))) > 1
-            if number == 1 and self._reports and not died_before:
+            if number == 1 and told and not died_before:
                 os.kill(os.getpid(), signal.SIGKILL)
             if number == 2:
                 raise MemoryError("no room")
