@@ -127,11 +127,14 @@ def replaced(object_store: str, monkeypatch: pytest.MonkeyPatch) -> Replaced:
     return replace
 
 
-def test_a_file_replaced_while_it_is_read_is_the_old_or_the_new_one(replaced: Replaced) -> None:
+def test_a_file_replaced_while_it_is_read_is_the_old_or_the_new_one(
+    replaced: Replaced, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = new_bucket("replaced") / "marker"
     assert not isinstance(file, Path)
     old, new = b"a" * 90, b"b" * 60
-    file.fs.default_block_size = 16  # of more than this, s3fs would fetch pieces side by side
+    # of more than this, s3fs would fetch pieces side by side
+    monkeypatch.setattr(file.fs, "default_block_size", 16)
     for before in range(6):  # requests, until the first that finds the new one
         put_whole(file, old)
         replaced(file, [*[old] * before, new])
