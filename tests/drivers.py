@@ -71,7 +71,7 @@ def _drive(study: Study, sent: Any, kill_at: int | None, options: dict[str, Any]
             os.kill(os.getpid(), signal.SIGKILL)
 
     step.connected = lambda *_: nullcontext(Resources(2, 0))
-    step.refuse_on_this_cluster = lambda *_: None  # there is none
+    step.refuse_on_this_cluster = step.check_storage = lambda *_: None  # there is no cluster
     step.run_trials = _side_by_side
     event.listen(Engine, "after_cursor_execute", count)
     try:
