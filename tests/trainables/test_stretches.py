@@ -222,3 +222,23 @@ def test_an_encoder_that_takes_no_mask_is_refused(tmp_path: Path) -> None:
     encoder = load_encoder(str(save_small(tmp_path / "encoder", "wavlm-base")))
     with pytest.raises(EncoderError, match="a WavLM, takes none; set context: window"):
         run(material(encoder, tmp_path / "store"), configuration({}, context="stretch"))
+
+
+def test_a_stretch_is_heard_once_in_a_step_however_small_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = load_encoder(str(save_small_wav2vec2(tmp_path / "encoder", "large", do_normalize=False)))
+    options = configuration({"attention": (1, 2)}, context="stretch", stretch_s=12.0, batch=2, epochs=1)
+    some, trained = material(encoder, tmp_path / "store"), []
+    plain = StretchedHearing.pooled
+
+    def pooled(self: StretchedHearing, *given: object) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            trained.append(self)
+        return plain(self, *given)
+
+    monkeypatch.setattr(StretchedHearing, "pooled", pooled)
+    run(some, options)
+    stretches = len(trained[0].stretches)
+    assert len(trained[0].windows) > 2 * stretches
+    assert len(trained) == stretches

@@ -264,8 +264,9 @@ class Stage2:
         return loss.detach()
 
     def _pieces(self, rows: NDArray[np.int64]) -> Sequence[NDArray[np.int64]]:
-        """These windows in pieces that go through the encoder at once."""
-        return np.array_split(rows, -(-len(rows) // self.micro_batch))
+        """These windows in pieces that go through the encoder at once; a stretch stays whole."""
+        shares = self._hearing.divided(rows, -(-len(rows) // self.micro_batch))
+        return [share for share in shares if len(share)]
 
     def _given(self, rows: NDArray[np.int64]) -> int:
         """How many rows `_features` gives of these windows."""
