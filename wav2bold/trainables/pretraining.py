@@ -6,7 +6,7 @@ trained: it only tells after each epoch how well a ridge reads it from the encod
 
 # B sequences: windows, or one stretch, F frames, M masked frames, C convolution channels, D hidden features
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -94,12 +94,6 @@ class Pretraining(Stage2):
             raise DivergedError(self._steps, self._options.encoder_lr * self._share_of_rate(last))
         self._fitted = self._team.first(partial(self._fit, features))
         return loss
-
-    def _pieces(self, rows: NDArray[np.int64]) -> Sequence[NDArray[np.int64]]:
-        """These windows in pieces that go through the encoder at once; a stretch stays whole."""
-        if self._hearing.attention(rows) is None:
-            return super()._pieces(rows)
-        return self._hearing.together(rows)
 
     def _given(self, rows: NDArray[np.int64]) -> int:
         """How many of these windows' frames are masked."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from wav2bold.config import Study
+from wav2bold.config import Configuration, Study
 from wav2bold.errors import UserError
 from wav2bold.trainables.scores import Report
 from wav2bold.tuning.workshop import Workshop
@@ -49,8 +49,7 @@ class WarmTrial(tune.Trainable):
             if self._epochs is None:
                 self._epochs = self._reports()
             report = next(self._epochs)
-            keeps_best = self._task["configuration"].get("objective", "brain") == "brain"
-            self._best = max(self._best, report.score) if keeps_best else report.score
+            self._best = max(self._best, report.score) if self._keeps_best else report.score
             if report.last:
                 for _ in self._epochs:
                     raise AssertionError("refine yielded more epochs than its configuration has")
@@ -90,5 +89,6 @@ class WarmTrial(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._task = config["task"]
+        self._keeps_best = Configuration.model_validate(self._task["configuration"]).keeps_best
         self._best = float("-inf")
         self._epochs = None
