@@ -63,8 +63,10 @@ def configuration(unfrozen: Unfrozen, **options: object) -> Configuration:
     )
 
 
-def run(some: Material, options: Configuration, seed: int = 0) -> tuple[list[Report], Refined]:
-    reports, generator = [], refine(some, options, seed)
+def run(
+    some: Material, options: Configuration, seed: int = 0, checkpoint: Path | None = None
+) -> tuple[list[Report], Refined]:
+    reports, generator = [], refine(some, options, seed, checkpoint)
     while True:
         try:
             reports.append(next(generator))

@@ -373,13 +373,7 @@ def test_whenever_it_dies_it_ends_as_if_it_had_not(
         alive = moment
         with pytest.raises(KeyboardInterrupt):
             list(refine(some, options, 0, tmp_path / "checkpoint"))
-    reports, generator = [], refine(some, options, 0, tmp_path / "checkpoint")
-    while True:
-        try:
-            reports.append(next(generator))
-        except StopIteration as stop:
-            found = stop.value
-            break
+    reports, found = run(some, options, 0, tmp_path / "checkpoint")
     for one, other in zip(reports, wanted[0], strict=True):
         assert repr(replace(one, seconds=0)) == repr(replace(other, seconds=0))
     assert bits(found.model) == bits(wanted[1].model)

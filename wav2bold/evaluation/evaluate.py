@@ -9,18 +9,16 @@ from numpy.typing import NDArray
 
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.splits import Stories
-from wav2bold.datasets.windows import Windows, windows
+from wav2bold.datasets.windows import windows
 from wav2bold.evaluation.intervals import Interval, resampled_scores
+from wav2bold.evaluation.scoring import features_of_rows
 from wav2bold.evaluation.shares import explained_variance
 from wav2bold.evaluation.significance import PAIRED_BLOCK_S, improvement_p, prediction_p, significant
 from wav2bold.trainables.activations import ActivationStore
-from wav2bold.trainables.checkpoint import Kept, load_refined
-from wav2bold.trainables.drift import Drift
-from wav2bold.trainables.encoder import Boundary, Encoder
-from wav2bold.trainables.hearing import hearing_of
+from wav2bold.trainables.checkpoint import load_refined
+from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.noise import WHITE, Clock
 from wav2bold.trainables.people import refuse_other_places
-from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.refine import white_scores
 from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
@@ -81,27 +79,27 @@ def evaluate(
     Raises DataError if its head is others' own, or a shared one of other places.
     """
     kept = load_refined(folder, encoder.device)
-    columns = kept.columns_of(subject)
-    if kept.configuration.head == "shared":
+    options, columns = kept.configuration, kept.columns_of(subject)
+    if options.head == "shared":
         refuse_other_places(shards, np.append(kept.people, subject))
     train = windows(shards, [subject], stories.train, longest_history)
     test = windows(shards, [subject], stories.test, longest_history)
-    frozen = _features(encoder, kept, shards, store, train)
+    frozen = features_of_rows(encoder, shards, store, train, options)
     noise = WHITE
-    if kept.configuration.noise == "ar":
-        noise = fit_noise_of(frozen, train, shards.card.tr_s, kept.configuration.history)
-    refined, heard = (_features(kept.encoder, kept, shards, store, some) for some in (train, test))
+    if options.noise == "ar":
+        noise = fit_noise_of(frozen, train, shards.card.tr_s, options.history)
+    refined, heard = (features_of_rows(kept.encoder, shards, store, some, options) for some in (train, test))
     before, after = (
-        fit_head_in_noise(features, train, shards.card.tr_s, noise, guard=kept.configuration.history).predict(
+        fit_head_in_noise(features, train, shards.card.tr_s, noise, guard=options.history).predict(
             features_of_test
         )
         for features, features_of_test in (
-            (frozen, _features(encoder, kept, shards, store, test)),
+            (frozen, features_of_rows(encoder, shards, store, test, options)),
             (refined, heard),
         )
     )
     if kept.layer_weights is not None:
-        heard = _features(kept.encoder, kept, shards, store, test, kept.layer_weights)
+        heard = features_of_rows(kept.encoder, shards, store, test, options, kept.layer_weights)
     own = kept.head.predict(heard)[:, columns]
     tr_s, story = shards.card.tr_s, test.story
     predictions = {"frozen": before, "ridge": after, "head": own}
@@ -110,7 +108,7 @@ def evaluate(
     block = max(round(PAIRED_BLOCK_S / tr_s), 1)
     return Evaluation(
         subject=subject,
-        history=kept.configuration.history,
+        history=options.history,
         frozen=pearson(test.y, before),
         ridge=pearson(test.y, after),
         head=pearson(test.y, own),
@@ -135,19 +133,3 @@ def evaluate(
         volumes=len(test),
         folder=folder,
     )
-
-
-def _features(
-    encoder: Encoder,
-    kept: Kept,
-    shards: Shards,
-    store: ActivationStore,
-    some: Windows,
-    layer_weights: NDArray[np.float32] | None = None,
-) -> NDArray[np.float32]:
-    """(N, P) head features without drift. layer_weights: (K,) trained ones; None for equal ones."""
-    options = kept.configuration
-    top = Boundary("layer", states_read(encoder, options.layers)[-1])
-    hearing = hearing_of(encoder, shards, store, some, options, top)
-    features = hearing.frozen_pooled if layer_weights is None else hearing.frozen_features(layer_weights)
-    return Drift(some, shards.card.cleaning).removed(features)

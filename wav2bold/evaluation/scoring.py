@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wav2bold.config import Configuration
+from wav2bold.datasets.shards import Shards
+from wav2bold.datasets.windows import Windows
 from wav2bold.errors import DataError
 from wav2bold.evaluation.audience import Audience, Listener, places_in
 from wav2bold.evaluation.intervals import Interval, resampled_scores
@@ -104,12 +106,25 @@ def features_of(
     encoder: Encoder, audience: Audience, store: ActivationStore, configuration: Configuration
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(N, P) features without drift of everyone's training and test rows, as the configuration reads them."""
-    top = Boundary("layer", states_read(encoder, configuration.layers)[-1])
     train, test = (
-        hearing_of(encoder, audience.shards, store, rows, configuration, top).frozen_pooled
-        for rows in audience.rows
+        features_of_rows(encoder, audience.shards, store, rows, configuration) for rows in audience.rows
     )
-    return without_drift(audience, train, test)
+    return train, test
+
+
+def features_of_rows(
+    encoder: Encoder,
+    shards: Shards,
+    store: ActivationStore,
+    rows: Windows,
+    configuration: Configuration,
+    layer_weights: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """(N, P) features without drift. layer_weights: (K,) trained ones; None for equal ones."""
+    top = Boundary("layer", states_read(encoder, configuration.layers)[-1])
+    hearing = hearing_of(encoder, shards, store, rows, configuration, top)
+    features = hearing.frozen_pooled if layer_weights is None else hearing.frozen_features(layer_weights)
+    return Drift(rows, shards.card.cleaning).removed(features)
 
 
 def plain_ridge(
