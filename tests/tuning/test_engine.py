@@ -3,13 +3,15 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
+import ray
 from listeners import on_disk, save_small_wav2vec2, speech, volumes
 
 from wav2bold.config import Configuration, Lora, Search, Split, Study
@@ -177,6 +179,28 @@ def test_an_interruption_ends_open_trials_as_killed(study: Study, small_ray: Non
     states = [trial.status for trial in tracker.trials(parent)]
     assert states.count("FINISHED") == 2
     assert set(states) <= {"FINISHED", "KILLED"}
+
+
+def test_an_interruption_gives_back_the_cores_of_its_actors(study: Study, small_ray: None) -> None:
+    tracker = Tracker(study)
+    parent = tracker.begin("sweep", "sweep", study, open_shards(study.shards).card)
+
+    def interrupt(what: str, done: int, _total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    memory = Memory(tracker, "trial", parent, 6, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_trials(study, memory, f"sweep-{parent[:8]}", 6, tasks=[task(number) for number in range(6)])
+    assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
+    """Whether it comes to hold."""
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.1)
+    return holds()
 
 
 def test_an_interrupted_refine_goes_on_and_leaves_no_checkpoint(study: Study, small_ray: None) -> None:
