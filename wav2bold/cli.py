@@ -448,6 +448,12 @@ def score(
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write the scores of every target here, as Parquet.")
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw them into this SVG, PNG or PDF: curves over layers, else encoders by subjects."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     """Score encoders on the test stories, each with a ridge fitted on the training stories.
@@ -456,15 +462,15 @@ def score(
     score (mean r over targets) with its interval, its share of the noise ceiling, explained variance, and how
     many targets are predicted by more than chance.
     """
-    if by_layer + by_region + low_level > 1:
-        raise StudyError(
-            "score: several tables at once", "give one of --by-layer, --by-region and --low-level"
-        )
+    if low_level and (by_layer or by_region):
+        raise StudyError("score: two tables at once", "leave out --low-level, or --by-layer and --by-region")
     if low_level and out_file is not None:
         raise StudyError("score: --low-level has no scores of targets to write", "leave out --out")
+    if low_level and picture is not None:
+        raise StudyError("score: --low-level has a table and no picture", "leave out --picture")
     who = None if subjects == "all" else _listed(subjects)
     controls: Any = {"random_weights": random_weights, "shift_bold": shift_bold, "bold_of": bold_of}
-    cuts: Any = {"by_layer": by_layer, "by_region": by_region, "out": out_file}
+    cuts: Any = {"by_layer": by_layer, "by_region": by_region, "out": out_file, "picture": picture}
     step: Any = steps.score_beyond if low_level else steps.score
     with watching("score") as progress:
         more = controls if low_level else controls | cuts

@@ -34,8 +34,8 @@ class Options(BaseModel):
 Model = TypeVar("Model", bound=Options)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it or nothing.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, so that a reader sees all of it or nothing.
 
     Raises StorageError if it can't be written; what was there is then as it was.
     """
@@ -43,7 +43,7 @@ def write_whole(path: Path, text: str) -> None:
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

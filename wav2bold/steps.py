@@ -269,6 +269,7 @@ def score(
     by_layer: bool = False,
     by_region: bool = False,
     out: AnyPath | None = None,
+    picture: AnyPath | None = None,
     progress: Progress = silent,
 ) -> "list[Scored]":
     """Brain scores of encoders on the test stories, each with a ridge fitted on the training stories.
@@ -279,10 +280,16 @@ def score(
     bold_of compares predictions with another subject's BOLD.
     by_layer: every hidden state by itself.  by_region: each region of targets, too.
     out: gets r, its share of the ceiling, R2, p and whether it is significant of every target, as Parquet.
+    picture: an SVG, PNG or PDF of the scores, as `drawing.draw` says.
     """
     study = _study(study)
     if out is not None:
         check_file(Path(out))
+    if picture is not None:
+        from wav2bold.evaluation.drawing import draw, refuse_format
+
+        refuse_format(Path(picture))
+        check_file(Path(picture))
     check_folder(study.results, RESULTS_CURE)
     from wav2bold.tuning import score as step
 
@@ -301,6 +308,8 @@ def score(
 
         rows = [(one.encoder, one.subject, one.layer, one.per_target) for one in found if one.per_target]
         write_per_target(Path(out), rows)
+    if picture is not None:
+        draw(found, Path(picture))
     return found
 
 

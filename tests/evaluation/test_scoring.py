@@ -202,7 +202,22 @@ def test_the_command_prints_the_same_as_a_table_and_as_json(made: World, plain: 
     assert "sub-001" in table.stdout
 
 
-def test_layers_and_regions_are_refused_together(made: World) -> None:
-    done = CliRunner().invoke(app, ["score", str(made.study), "--by-layer", "--by-region"])
+@pytest.mark.parametrize("other", [["--by-layer"], ["--picture", "scores.svg"]])
+def test_low_level_features_have_a_table_of_their_own(made: World, other: list[str]) -> None:
+    done = CliRunner().invoke(app, ["score", str(made.study), "--low-level", *other])
     assert isinstance(done.exception, StudyError)
-    assert "give one of --by-layer, --by-region" in str(done.exception)
+    assert "leave out" in str(done.exception)
+
+
+def test_every_layer_is_scored_in_every_region(made: World, tmp_path: Path) -> None:
+    picture = tmp_path / "layers.svg"
+    found = wav2bold.score(made.study, subjects=["sub-001"], by_layer=True, by_region=True, picture=picture)
+    assert [(one.layer, one.region) for one in found] == [
+        (layer, region) for layer in range(3) for region in (None, "V1", "A1")
+    ]
+    alone = wav2bold.score(made.study, subjects=["sub-001"], by_layer=True)
+    for one, other in zip([one for one in found if one.region is None], alone, strict=True):
+        assert one.score.low == pytest.approx(other.score.low, abs=1e-9)
+        assert one.score.value == pytest.approx(other.score.value, abs=1e-9)
+    for name in ("all targets", "V1", "A1"):
+        assert f">{name}</text>" in picture.read_text()

@@ -74,7 +74,12 @@ def score_encoder(
 
 
 def score_layers(
-    encoder: Encoder, audience: Audience, store: ActivationStore, configuration: Configuration
+    encoder: Encoder,
+    audience: Audience,
+    store: ActivationStore,
+    configuration: Configuration,
+    *,
+    regions: bool = False,
 ) -> Iterator[Scored]:
     """The same of every hidden state by itself, from one pass of the encoder.
 
@@ -99,7 +104,7 @@ def score_layers(
     for number in numbers:
         features = without_drift(audience, heard[0].frozen_state(number), heard[1].frozen_state(number))
         predicting = plain_ridge(*features, audience, configuration.history)
-        yield from _scored(encoder, audience, predicting, number, False)
+        yield from _scored(encoder, audience, predicting, number, regions)
 
 
 def features_of(

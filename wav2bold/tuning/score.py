@@ -58,11 +58,10 @@ def score(
     found = list[Scored]()
     for encoder, configuration in _encoders(study, encoders, control):
         way: Callable[..., Iterator[Scored]] = score_layers if by_layer else score_encoder
-        more = {} if by_layer else {"regions": by_region}
         total = len(audience.subjects) * (encoder.layers + 1 if by_layer else 1)
         done = set[tuple[str, int | None]]()
         progress(f"hearing with {encoder.name}", 0, total)
-        for one in way(encoder, audience, store, configuration, **more):
+        for one in way(encoder, audience, store, configuration, regions=by_region):
             found.append(one)
             done.add((one.subject, one.layer))
             progress(f"scoring {one.subject}", len(done), total)
