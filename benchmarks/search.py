@@ -26,7 +26,7 @@ from wav2bold.tuning.tracking import Tracker, Trial
 from wav2bold.tuning.workshop import Workshop
 
 SEEDS = range(10)
-TRIALS, EPOCHS, AGAIN = 16, 5, 5
+TRIALS, AGAIN = 16, 5
 DATA = Simulation(subjects=1, stories=5, minutes=2)
 
 
@@ -36,9 +36,6 @@ def main() -> None:
         steps.simulate(folder / "recordings", DATA)
         steps.prepare(folder / "recordings", folder / "shards")
         given = Study.load(folder / "study.yaml")
-        given = given.model_copy(
-            update={"configuration": given.configuration.model_copy(update={"epochs": EPOCHS})}
-        )
         shares: list[float] = []
         leads: list[float] = []
         gains: list[float] = []
