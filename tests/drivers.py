@@ -4,14 +4,19 @@ import multiprocessing
 import os
 import signal
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 from listeners import on_disk, save_small_wav2vec2, speech, volumes
 
 from wav2bold.config import Configuration, Search, Split, Study
+
+if TYPE_CHECKING:
+    from wav2bold.tuning.sweep import Swept
 
 STORIES = ("bakery", "ferry", "library", "lighthouse")
 SECONDS, TR_S = 24.0, 1.0
@@ -41,15 +46,35 @@ def small_study(folder: Path, name: str = "listeners", **search: Any) -> Study:
     )
 
 
-def drive(study: Study, kill_at: int | None = None, **options: Any) -> tuple[int, int]:
+@dataclass
+class Disturber:
+    """A sweep's progress, which sends signals as it is told something for the n-th time, counted from 1.
+
+    signals: by n, the process and the signal; None: its own process.
+    """
+
+    signals: dict[int, tuple[int | None, int]]
+    told: int = 0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.told += 1
+        if self.told in self.signals:
+            process, number = self.signals[self.told]
+            os.kill(process or os.getpid(), number)
+
+
+def drive(
+    study: Study, kill_at: int | None = None, server: str | None = None, **options: Any
+) -> tuple[int, int]:
     """Sweep in another process, trials in that same process; its exit code and how many statements it sent.
 
     kill_at: the statement, counted from 1, after which it is killed; the count is then that.
+    server: of MLflow; None remembers in a file.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
     sent = context.Value("i", 0)
-    process = context.Process(target=_drive, args=(study, sent, kill_at, options))
+    process = context.Process(target=_drive, args=(study, sent, kill_at, server, options))
     process.start()
     process.join(TAKES_S)
     if process.exitcode is None:
@@ -58,28 +83,39 @@ def drive(study: Study, kill_at: int | None = None, **options: Any) -> tuple[int
     return process.exitcode, sent.value
 
 
-def _drive(study: Study, sent: Any, kill_at: int | None, options: dict[str, Any]) -> None:
+def _drive(study: Study, sent: Any, kill_at: int | None, server: str | None, options: dict[str, Any]) -> None:
     from sqlalchemy import Engine, event
 
-    from wav2bold.cluster.connect import Resources
     from wav2bold.errors import TrackingError
-    from wav2bold.tuning import sweep as step
+
+    if server is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = server
 
     def count(*anything: object) -> None:
         sent.value += 1
         if sent.value == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    step.connected = lambda *_: nullcontext(Resources(2, 0))
-    step.refuse_on_this_cluster = step.check_storage = lambda *_: None  # there is no cluster
-    step.run_trials = _side_by_side
     event.listen(Engine, "after_cursor_execute", count)
     try:
-        step.sweep(study, **options)
+        sweep_here(study, **options)
     except TrackingError as error:
         if "remembers no sweep" not in str(error):  # killed before there was anything to go on with
             raise
-        step.sweep(study)
+        sweep_here(study)
+
+
+def sweep_here(study: Study, **options: Any) -> "Swept":
+    """Sweep in this process: its trials are no actors, and there is no cluster."""
+    from wav2bold.cluster.connect import Resources
+    from wav2bold.tuning import sweep as step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "connected", lambda *_: nullcontext(Resources(2, 0)))
+        patch.setattr(step, "refuse_on_this_cluster", lambda *_: None)
+        patch.setattr(step, "check_storage", lambda *_: None)
+        patch.setattr(step, "run_trials", _side_by_side)
+        return step.sweep(study, **options)
 
 
 def _side_by_side(study: Study, memory: Any, name: str, trials: int, *, search: Any, scheduler: Any) -> None:
