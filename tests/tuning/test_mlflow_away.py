@@ -21,7 +21,6 @@ from wav2bold.tuning.outbox import opened, outbox
 from wav2bold.tuning.tracking import Tracker, Trial
 
 TRIALS, KILLS = 7, 5
-TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 
 
 @pytest.fixture(scope="module")
@@ -168,32 +167,6 @@ def eventually(holds: Callable[[], object], seconds: float = 60) -> None:
     while not holds():
         assert time.monotonic() < until
         time.sleep(0.05)
-
-
-def test_a_server_that_does_late_what_it_was_asked_twice_keeps_one_run(
-    folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = small_study(folder, "twice", mlflow_wait_s=60)
-    tracker, asked = Tracker(study), []
-    sweep = tracker.begin("sweep", "sweep", study, made_up.findings().card)
-    plain = Tracker.begin_trial
-
-    def counted(self: Tracker, *given: object, **options: object) -> str:
-        asked.append(options["again"])
-        return plain(self, *given, **options)
-
-    monkeypatch.setattr(Tracker, "begin_trial", counted)
-    monkeypatch.setenv(TIMEOUT, "1")
-    with outbox(tracker, study, sweep, lambda *_: None) as box:
-        server.signal(signal.SIGSTOP)
-        run = box.begin_trial("trial", "trial 0", sweep, Configuration(), {"number": 0})
-        box.metrics(run, {"score": 0.25}, 0)
-        box.end(run)
-        eventually(lambda: len(asked) > 1)
-        server.signal(signal.SIGCONT)
-    assert asked[:2] == [False, True]
-    (trial,) = tracker.trials(sweep)
-    assert (trial.run_id, trial.status, trial.scores) == (box.run_id(run), "FINISHED", (0.25,))
 
 
 def test_what_mlflow_refuses_is_told_of_and_holds_up_nothing(folder: Path) -> None:
