@@ -3,12 +3,14 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import yaml
 
 
@@ -71,6 +73,43 @@ def wav2bold(
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def killed(*words: object, sign: str, env: Mapping[str, str] | None = None) -> None:
+    """Run `wav2bold` until `sign` is shown, then kill it and what it had started: a reboot spares nothing."""
+    command = begun(*words, env=env)
+    shown(command, sign)
+    family = psutil.Process(command.pid).children(recursive=True)
+    os.kill(command.pid, signal.SIGKILL)
+    for one in family:
+        if one.is_running():
+            one.kill()
+    command.wait(30)
+    assert command.stdout is not None
+    command.stdout.close()
+
+
+def begun(*words: object, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
+    """`wav2bold` that runs on; all that it writes comes out of one pipe."""
+    return subprocess.Popen(
+        [executable(), *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=environment(**(env or {})),
+    )
+
+
+def shown(command: "subprocess.Popen[str]", sign: str) -> None:
+    """Return once it has written a line with this sign."""
+    assert command.stdout is not None
+    lines = []
+    for line in command.stdout:
+        lines.append(line)
+        if sign in line:
+            return
+    raise AssertionError(f"{sign} was never shown: {''.join(lines)}")
 
 
 def succeeds(*words: object, folder: Path | None = None, env: Mapping[str, str] | None = None) -> Done:

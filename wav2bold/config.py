@@ -526,6 +526,9 @@ class Search(Options):
     """At each rung of asha, one trial in this many goes on."""
     max_failures: Annotated[int, Field(ge=0)] = 1
     """How often a trial that died is tried again, before it counts as failed."""
+    mlflow_wait_s: Annotated[float, Field(ge=0)] = 300.0
+    """How long the end of a sweep or refinement waits for an MLflow that doesn't answer, seconds. What it
+    lacks then stays in the results folder, and the study's next command sends it."""
     storage: str | None = None
     """Where Optuna keeps what it has proposed and learnt: an SQLAlchemy URL, such as postgresql://host/name;
     null: optuna.db, an SQLite file in the results folder."""

@@ -195,18 +195,18 @@ def ranked(study: AnyStudy, where: str | None = None, *, pareto: bool = False) -
 
 def runs(study: AnyStudy) -> "list[Remembered]":
     """All sweeps and refinements of a study that MLflow remembers, the newest first."""
-    from wav2bold.tuning.tracking import Tracker
+    from wav2bold.tuning.outbox import opened
 
-    return Tracker(_study(study), make=False).remembered()
+    return opened(_study(study), make=False).remembered()
 
 
 def compare(study: AnyStudy, one: str, other: str) -> "tuple[Trial, Trial]":
     """Two trials, each by its number in the newest sweep or by the beginning of its run's id."""
     study = _study(study)
     from wav2bold.tuning.listing import trial_named
-    from wav2bold.tuning.tracking import Tracker
+    from wav2bold.tuning.outbox import opened
 
-    tracker = Tracker(study, make=False)
+    tracker = opened(study, make=False)
     return trial_named(study.name, tracker, one), trial_named(study.name, tracker, other)
 
 

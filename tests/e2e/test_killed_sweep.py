@@ -1,13 +1,9 @@
 """`kill -9` of a sweep's driver loses nothing that was finished: --resume comes to the same end."""
 
-import os
-import signal
-import subprocess
 from pathlib import Path
 
-import psutil
 import pytest
-from commands import Made, environment, executable, succeeds, wav2bold
+from commands import Made, killed, succeeds, wav2bold
 
 from wav2bold.config import Study
 from wav2bold.tuning.tracking import Tracker, Trial
@@ -20,27 +16,6 @@ def trials_of(path: Path) -> list[Trial]:
     return tracker.trials(tracker.newest_sweep())
 
 
-def killed(path: Path, sign: str, *options: str) -> None:
-    """Sweep until `sign` is shown, then kill the driver and what it had started: a reboot spares nothing."""
-    command = subprocess.Popen(
-        [executable(), "sweep", str(path), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=environment(),
-    )
-    assert command.stdout is not None
-    assert any(sign in line for line in command.stdout), f"{sign} was never shown"
-    family = psutil.Process(command.pid).children(recursive=True)
-    os.kill(command.pid, signal.SIGKILL)
-    for one in family:
-        if one.is_running():
-            one.kill()
-    command.wait(30)
-    command.stdout.close()
-
-
 def test_a_sweep_that_is_killed_twice_is_resumed_to_the_end_of_an_undisturbed_one(
     tiny: Made, tmp_path: Path
 ) -> None:
@@ -48,10 +23,10 @@ def test_a_sweep_that_is_killed_twice_is_resumed_to_the_end_of_an_undisturbed_on
     calm = tiny.study_at(tmp_path / "calm", **options)
     succeeds("sweep", calm)
     path = tiny.study_at(tmp_path / "killed", **options)
-    killed(path, "1/6")
+    killed("sweep", path, sign="1/6")
     before = [trial for trial in trials_of(path) if trial.status == "FINISHED"]
     assert [trial.number for trial in before] == [0]
-    killed(path, "4/6", "--resume")
+    killed("sweep", path, "--resume", sign="4/6")
     succeeds("sweep", path, "--resume")
     found, wanted = trials_of(path), trials_of(calm)
     assert found[0] == before[0]

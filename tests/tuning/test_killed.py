@@ -8,7 +8,7 @@ import mlflow
 import numpy as np
 import optuna
 import pytest
-from drivers import drive, small_study
+from drivers import drive, small_study, sweep_here
 
 from wav2bold.config import Study
 from wav2bold.tuning.best import winner_of
@@ -77,6 +77,29 @@ def test_a_sweep_that_is_killed_at_random_moments_finds_the_same(
         study_name=f"{killed.name}/{tracker.newest_sweep()}", storage=storage_url(killed)
     )
     assert [trial.value for trial in memory.trials] == [trial.best_score for trial in found]
+
+
+@pytest.mark.parametrize(("stopping", "parallel"), [("asha", 1), ("median", 2)])
+def test_a_sweep_whose_actors_are_killed_at_random_moments_finds_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, stopping: str, parallel: int
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    options = {"trials": TRIALS, "stopping": stopping, "parallel": parallel}
+    calm = small_study(folder, f"calm-{stopping}", **options)
+    sweep_here(calm)
+    study = small_study(folder, f"actors-{stopping}", **options)
+    random = np.random.default_rng(parallel)
+    calls = random.choice(2 * TRIALS + KILLS, KILLS, replace=False).tolist()
+    seconds = random.uniform(0, 0.1, KILLS).tolist()  # within a step, or between two
+    sweep_here(study, dict(zip(calls, seconds, strict=True)))
+    wanted, found = trials_of(calm), trials_of(study)
+    assert [(one.number, one.status) for one in found] == [(number, "FINISHED") for number in range(TRIALS)]
+    assert [one.configuration for one in found] == [one.configuration for one in wanted]
+    assert [one.scores for one in found] == [one.scores for one in wanted]
+    assert winner_of(found).number == winner_of(wanted).number
+    client = mlflow.MlflowClient(Tracker(study).uri)
+    runs = client.search_runs([client.get_experiment_by_name(study.name).experiment_id])
+    assert len(runs) == 1 + TRIALS
 
 
 def test_a_sweep_that_has_ended_takes_more_trials(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

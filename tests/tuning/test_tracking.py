@@ -1,21 +1,16 @@
 """What goes into MLflow comes out of it, from a file and from a server alike."""
 
 import math
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 
 import made_up
 import mlflow
 import pytest
 import yaml
+from servers import free_port, served
 from sqlalchemy import Engine, event
 
 from wav2bold.config import Configuration, Lora, Study
@@ -24,7 +19,6 @@ from wav2bold.errors import TrackingError
 from wav2bold.places import masked
 from wav2bold.tuning.tracking import Tracker, default_uri, flat, tracking_uri
 
-SERVER_STARTS_S = 90
 OTHER = Configuration(
     history=3,
     unfrozen={"attention": (1, 1), "conv": None},
@@ -38,31 +32,8 @@ OTHER = Configuration(
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """MLflow's own server, on loopback."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--workers", "1"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(f"{uri}/health", process, folder / "log")
+    with served(folder, f"sqlite:///{folder / 'server.db'}", free_port()) as uri:
         yield uri
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(SERVER_STARTS_S * 2):
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except (URLError, OSError):
-            time.sleep(0.5)
-    raise AssertionError(f"MLflow's server did not start: {log.read_text()}")
 
 
 @pytest.fixture(params=["file", "server"])

@@ -24,11 +24,12 @@ class Asking(Searcher):
     proposed is the same whichever trial is faster.
     Ray's own OptunaSearch can't take up a trial that a lost driver had asked for, numbers none, takes no
     points of a conditional space that are known already, and tells Optuna of a trial before its callbacks
-    have written it down elsewhere. Here Optuna is told of a batch once the next one begins: MLflow, which
-    the callbacks write to, is never behind it.
+    have written it down elsewhere. Here Optuna is told of a batch once the next one begins: MLflow, or the
+    outbox which the callbacks write to, is never behind it.
     trained: how many parameters a configuration trains, the second goal of a study that has two.
     ended: score and configuration, by number, of trials that an earlier driver ended; NaN: by a failure.
-    guard: what the storage's errors become.
+    guard: what the storage's errors become.  settle: is called before Optuna is told, and returns once no
+    lost node could take from MLflow what Optuna will know.
     """
 
     def __init__(
@@ -39,10 +40,11 @@ class Asking(Searcher):
         trials: int,
         ended: Mapping[int, tuple[float, Configuration]],
         guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(metric=METRIC, mode="max")
         self._memory, self._proposals, self._trained = memory, proposals, trained
-        self._batch, self._guard = proposals.study.search.parallel, guard
+        self._batch, self._guard, self._settle = proposals.study.search.parallel, guard, settle
         # Ray's trial ids of those that run; what Optuna calls ours; what it isn't told of yet
         self._running: dict[str, int] = {}
         self._known = {
@@ -119,6 +121,9 @@ class Asking(Searcher):
         return [score, math.nan if trained is None else trained]
 
     def _tell_before(self, number: int) -> None:
-        for ended in sorted(one for one in self._goals if one < number):
+        told = sorted(one for one in self._goals if one < number)
+        if told:
+            self._settle()
+        for ended in told:
             goals = self._goals.pop(ended)
             tell(self._memory, self._numbers.pop(ended), goals[: len(self._memory.directions)])

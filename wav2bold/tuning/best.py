@@ -7,7 +7,8 @@ from pathlib import Path
 from wav2bold.config import Study
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.outbox import opened
+from wav2bold.tuning.tracking import Trial
 
 
 def best(study: Study, out: Path | None = None, where: str | None = None) -> Trial:
@@ -33,7 +34,7 @@ def ranked(study: Study, where: str | None = None) -> list[Trial]:
     where: a filter of MLflow that they must pass, such as "params.history_tr = '6'".
     Raises TrackingError if there is no such trial, or the filter can't be read.
     """
-    tracker = Tracker(study, make=False)
+    tracker = opened(study, make=False)
     trials = by_score(tracker.trials(tracker.newest_sweep(), where))
     if trials:
         return trials

@@ -18,6 +18,7 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 
 from wav2bold.config import Configuration, Study
 from wav2bold.progress import Progress
+from wav2bold.tuning.outbox import Outbox
 from wav2bold.tuning.tracking import REASON, Tracker
 from wav2bold.tuning.trial import METRIC, WarmTrial
 
@@ -46,7 +47,7 @@ class Memory(tune.Callback):
 
     def __init__(
         self,
-        tracker: Tracker,
+        tracker: Tracker | Outbox,
         kind: str,
         parent: str,
         trials: int,

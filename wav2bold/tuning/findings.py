@@ -19,7 +19,8 @@ from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.best import winner_of
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.outbox import opened
+from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
 
@@ -65,7 +66,7 @@ def find(
     """
     shards = open_shards(study.shards)
     stories = split_stories(study.split, shards.card)
-    tracker = Tracker(study, make=False)
+    tracker = opened(study, make=False)
     sweep = tracker.newest_sweep()
     trials = tuple(tracker.trials(sweep))
     if winner_of(trials) is None:

@@ -62,6 +62,11 @@ class BatchedMedian(MedianStoppingRule):
         super().__init__(min_time_slice=ENDLESS, **options)
         self._batch = batch
 
+    def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
+        """A trial begins, maybe anew: what it told before it died would count twice."""
+        self._results.pop(trial, None)
+        super().on_trial_add(tune_controller, trial)
+
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """Whether the trial goes on, judged with its peers' results out of sight."""
         own = trial.config["task"]["number"] // self._batch

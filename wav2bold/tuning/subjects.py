@@ -16,9 +16,9 @@ from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.engine import Memory, run_trials
+from wav2bold.tuning.outbox import opened, outbox
 from wav2bold.tuning.plan import refuse_on_this_cluster
 from wav2bold.tuning.sweep import chosen_subjects
-from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.workshop import longest_history
 
 
@@ -84,23 +84,25 @@ def refine(
     kept = tuple(subject for subject in who if subject not in done)
     if not tasks:
         return RefinedSubjects(folders, done, kept)
-    tracker = Tracker(study)
+    tracker = opened(study, progress)
     largest = max(done, key=lambda subject: shards.card.subjects[subject].targets)
     with connected(address, cpus):
         refuse_on_this_cluster(study, shards, encoder, (largest,), configuration)
         check_storage([study.results, out], [study.shards / CARD_NAME])
-        parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
-        memory = Memory(tracker, "subject", parent, len(tasks), progress)
-        try:
-            outcomes = run_trials(study, memory, f"refine-{parent[:8]}", len(tasks), tasks=tasks)
-        except BaseException:
-            tracker.end(parent, "KILLED")
-            raise
-        for outcome in outcomes:
-            if not outcome.failed:
-                tracker.artifact(outcome.run_id, Path(tasks[outcome.number]["out"]), "encoder")
-        failed = [outcome for outcome in outcomes if outcome.failed]
-        tracker.end(parent, "FAILED" if failed else "FINISHED")
+        with tracker.answering():
+            parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
+        with outbox(tracker, study, parent, progress) as box:
+            memory = Memory(box, "subject", parent, len(tasks), progress)
+            try:
+                outcomes = run_trials(study, memory, f"refine-{parent[:8]}", len(tasks), tasks=tasks)
+            except BaseException:
+                box.end(parent, "KILLED")
+                raise
+            for outcome in outcomes:
+                if not outcome.failed:
+                    box.artifact(outcome.run_id, Path(tasks[outcome.number]["out"]), "encoder")
+            failed = [outcome for outcome in outcomes if outcome.failed]
+            box.end(parent, "FAILED" if failed else "FINISHED")
     if failed:
         raise RunsFailed(tuple((str(tasks[one.number]["subjects"][0]), one.reason) for one in failed))
     return RefinedSubjects(folders, done, kept)

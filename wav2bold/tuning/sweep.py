@@ -1,7 +1,7 @@
 """Many configurations, one search: Ray Tune with Optuna in warm actors, remembered in MLflow."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from wav2bold.cluster.connect import connected
@@ -18,6 +18,7 @@ from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.asking import Asking
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.goals import trained_parameters
+from wav2bold.tuning.outbox import Outbox, opened, outbox
 from wav2bold.tuning.plan import refuse_on_this_cluster
 from wav2bold.tuning.resuming import (
     how_it_ended,
@@ -32,7 +33,7 @@ from wav2bold.tuning.samplers import refuse_branches
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import remember, scheduler_for
 from wav2bold.tuning.storage import open_memory, reached
-from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.warm import SOURCE, Known, known_trials, source_of
 
 
@@ -96,26 +97,32 @@ def sweep(
         refuse_on_this_cluster(study, shards, encoder, subjects)
         check_storage([study.results], [study.shards / CARD_NAME])
         with only_driver(study):  # its lock is a file: what is refused before leaves nothing
-            tracker = Tracker(study, make=not resume)
+            tracker = opened(study, progress, make=not resume)
             who = identity(study, encoder, card.digest, subjects)
             trained = partial(trained_parameters, encoder)
-            if resume:
-                parent = tracker.newest_sweep()
-                refuse_other(tracker, parent, who)
-                tracker.begin_again(parent, study, card)
-                source = tracker.tags_of(parent).get(SOURCE)
-            else:
-                source = None if warm_start is None else source_of(study, warm_start, who)
-                tags = marked(who) | ({} if source is None else {SOURCE: source})
-                parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
-            try:
-                warm = [] if source is None else known_trials(tracker.trials(source), proposals, trained)
-                outcomes = _search(study, tracker, parent, proposals, trained, warm, progress)
-            except BaseException:
-                tracker.end(parent, "KILLED")
-                raise
-            failed = [one for one in outcomes if one.failed]
-            tracker.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
+            with tracker.answering():
+                if resume:
+                    parent = tracker.newest_sweep()
+                    refuse_other(tracker, parent, who)
+                    tracker.begin_again(parent, study, card)
+                    source = tracker.tags_of(parent).get(SOURCE)
+                else:
+                    source = None if warm_start is None else source_of(study, warm_start, who)
+                    tags = marked(who) | ({} if source is None else {SOURCE: source})
+                    parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
+            with outbox(tracker, study, parent, progress) as box:
+                try:
+                    with tracker.answering():
+                        known = () if source is None else tracker.trials(source)
+                        before = tracker.trials(parent)
+                    warm = known_trials(known, proposals, trained)
+                    outcomes = _search(study, box, parent, before, proposals, trained, warm, progress)
+                except BaseException:
+                    box.end(parent, "KILLED")
+                    raise
+                failed = [one for one in outcomes if one.failed]
+                box.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
+            outcomes = [replace(one, run_id=box.run_id(one.run_id)) for one in outcomes]
     if failed:
         raise RunsFailed(tuple((f"trial {one.number}", one.reason) for one in failed))
     return Swept(parent, tracker.uri, tuple(outcomes), len(warm))
@@ -139,15 +146,16 @@ def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[
 
 def _search(
     study: Study,
-    tracker: Tracker,
+    box: Outbox,
     parent: str,
+    before: Sequence[Trial],
     proposals: Proposals,
     trained: Callable[[Configuration], int | None],
     warm: list[Known],
     progress: Progress,
 ) -> list[Outcome]:
-    """Run what is still to run of a sweep; outcomes of all its trials, by number."""
-    ended, left = told_apart(tracker.trials(parent))
+    """Run what is still to run of a sweep; outcomes of all its trials, by number. before: those begun."""
+    ended, left = told_apart(before)
     search = Asking(
         open_memory(study, parent, proposals, warm),
         proposals,
@@ -155,11 +163,12 @@ def _search(
         study.search.trials,
         {trial.number: how_it_ended(trial) for trial in ended},
         partial(reached, study),
+        box.settle,
     )
     scheduler = scheduler_for(study)
     for trial in ended:
         remember(scheduler, trial.number, trial.scores, finished=trial.status == "FINISHED")
-    memory = Memory(tracker, "trial", parent, study.search.trials, progress, map(outcome_of, ended), left)
+    memory = Memory(box, "trial", parent, study.search.trials, progress, map(outcome_of, ended), left)
     if search.left:
         run_trials(study, memory, f"sweep-{parent[:8]}", search.left, search=search, scheduler=scheduler)
     search.close()

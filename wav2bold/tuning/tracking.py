@@ -17,6 +17,7 @@ import mlflow
 import yaml
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from sqlalchemy.exc import SQLAlchemyError
 
 from wav2bold.config import Configuration, Study
@@ -31,6 +32,10 @@ KIND = "wav2bold.kind"
 NUMBER = "wav2bold.number"
 CONFIGURATION = "wav2bold.configuration"
 REASON = "wav2bold.reason"
+LOCAL_NAME = "wav2bold.local_name"
+"""A run's name before MLflow has given it an id."""
+REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+"""What MLflow says of what it will never take. All else may pass, as a proxy's 404 at a start."""
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
@@ -102,6 +107,35 @@ def _impatient() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """MLflow's client asks a server once: whoever asks again does so himself, and knows that he did.
+
+    Nobody else may use the client meanwhile: what it reads is this process's environment.
+    """
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+def refuses(error: Exception) -> bool:
+    """Whether MLflow has understood and will never take it, so that to ask again is in vain."""
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+
+
+def one_line(error: Exception) -> str:
+    """What a store said, on one line, without passwords."""
+    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return masked(said)[:200].rstrip(".")
+
+
 def _whole(write: Callable[Concatenate["Tracker", P], R]) -> Callable[Concatenate["Tracker", P], R]:
     """Ctrl-C waits while this writes to a file of SQLite: torn, it would lock out our own next write.
 
@@ -142,13 +176,12 @@ class Tracker:
                 self._client = mlflow.MlflowClient(self.uri)
                 self._experiment_id = self._experiment(make=make).experiment_id
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-            reason = masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
             if self.uri == default_uri(study):
                 cure = "move that file away to begin a new one"
             else:
                 cure = "start it, or mend MLFLOW_TRACKING_URI or leave it out"
             raise TrackingError(
-                f"MLflow at {masked(self.uri)} can't be used ({reason[:200].rstrip('.')})", cure
+                f"MLflow at {masked(self.uri)} can't be used ({one_line(error)})", cure
             ) from None
 
     @_whole
@@ -177,12 +210,18 @@ class Tracker:
         configuration: Configuration,
         more: Mapping[str, Any],
         left: str | None = None,
+        local: str | None = None,
+        at_ms: int | None = None,
+        *,
+        again: bool = False,
     ) -> str:
         """Start a child run for one configuration; its id. Every option becomes a parameter.
 
         more: further parameters, the trial's `number` among them. What a reader needs to know the trial by
         comes with the run itself: a driver that is killed here leaves no run that says nothing.
         left: the run that such a driver left, to go on with.
+        local: a name of its own, by which `run_of` finds it.  again: it may have been started by that name.
+        at_ms: when it began, milliseconds of Unix time; None for now.
         """
         tags = {
             KIND: kind,
@@ -190,11 +229,15 @@ class Tracker:
             NUMBER: str(more["number"]),
             CONFIGURATION: yaml.safe_dump(configuration.model_dump(mode="json")),
         }
-        if left is None:
-            run_id = self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id
-        else:
+        if local is not None:
+            tags[LOCAL_NAME] = local
+        if left is not None:
             run_id = left
             self._reopen(run_id)
+        elif again and local is not None and (found := self._named(local)):
+            run_id = found[-1].info.run_id
+        else:
+            run_id = self._client.create_run(self._experiment_id, at_ms, tags, name).info.run_id
         named = {"history_tr": configuration.history}  # with its unit, for whoever searches MLflow
         self.params(run_id, flat(configuration.model_dump(mode="json")) | named | dict(more))
         return str(run_id)
@@ -206,9 +249,9 @@ class Tracker:
         self._client.log_batch(run_id, params=listed)
 
     @_whole
-    def metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log metrics of one epoch."""
-        now = int(time.time() * 1000)
+    def metrics(self, run_id: str, metrics: Mapping[str, float], step: int, at_ms: int | None = None) -> None:
+        """Log metrics of one epoch. at_ms: milliseconds of Unix time; the same ones twice leave one."""
+        now = int(time.time() * 1000) if at_ms is None else at_ms
         listed = [Metric(key, value, now, step) for key, value in metrics.items() if not math.isnan(value)]
         self._client.log_batch(run_id, metrics=listed)
 
@@ -226,9 +269,46 @@ class Tracker:
             self._client.log_artifact(run_id, str(path), folder)
 
     @_whole
-    def end(self, run_id: str, status: str = "FINISHED") -> None:
-        """Close a run: FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(run_id, status)
+    def end(self, run_id: str, status: str = "FINISHED", at_ms: int | None = None) -> None:
+        """Close a run: FINISHED, FAILED or KILLED. at_ms: when it ended; None for now."""
+        self._client.set_terminated(run_id, status, at_ms)
+
+    @_whole
+    def keep_one(self, run_id: str, local: str) -> None:
+        """Remove other runs of that name than this: a server that was asked again did both in the end."""
+        for run in self._named(local):
+            if run.info.run_id != run_id:
+                self._client.delete_run(run.info.run_id)
+
+    def run_of(self, local: str) -> str:
+        """Id of the run that was begun by that name. Raises MlflowException if there is none."""
+        found = self._named(local)
+        if not found:
+            raise MlflowException("its run was never begun", RESOURCE_DOES_NOT_EXIST)
+        return str(found[-1].info.run_id)
+
+    def knows(self, run_id: str) -> bool:
+        """Whether there is such a run."""
+        try:
+            self._client.get_run(run_id)
+        except MlflowException as error:
+            if refuses(error):
+                return False
+            raise
+        return True
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """What MLflow raises within because it is away, as a TrackingError."""
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            if isinstance(error, MlflowException) and refuses(error):
+                raise
+            raise TrackingError(
+                f"MLflow at {masked(self.uri)} does not answer any more ({one_line(error)})",
+                "run the same command again once it does",
+            ) from None
 
     def newest_sweep(self) -> str:
         """Run id of the newest sweep. Raises TrackingError if there is none."""
@@ -299,6 +379,9 @@ class Tracker:
     def tags_of(self, run_id: str) -> dict[str, str]:
         """A run's tags."""
         return dict(self._client.get_run(run_id).data.tags)
+
+    def _named(self, local: str) -> list[Run]:
+        return self._search(f"tags.`{LOCAL_NAME}` = '{local}'")
 
     def _reopen(self, run_id: str) -> None:
         self._client.update_run(run_id, status="RUNNING")
