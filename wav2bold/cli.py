@@ -377,6 +377,14 @@ def refine(
         Path | None,
         typer.Option("--out", help="Default: refined, refined-paper or pretrained, beside the study."),
     ] = None,
+    subsets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|each",
+            help="Refine each subset of parameters by itself: those of a YAML file, `name: {type: range}`, "
+            "or every type in every layer.",
+        ),
+    ] = None,
     address: Address = None,
     cpus: Cpus = None,
     submit: Submit = False,
@@ -385,18 +393,25 @@ def refine(
 
     Each subject's folder loads with transformers' AutoModel.from_pretrained. A subject that was refined
     from the same data with the same configuration is kept; one whose refinement was interrupted goes on from
-    its last epoch.
+    its last epoch. With --subsets, folders lie in one of their subset, and a table tells what each brought.
     """
     if submit:
         where = {} if out_folder is None else {"--out": str(out_folder.resolve())}
-        hand_over("refine", study, address, {"--subjects": subjects, **where}, config)
+        options = {"--subjects": subjects, **where}
+        hand_over("refine", study, address, options, config, subsets=subsets)
         return
     who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:
-        done = steps.refine(study, config, who, out_folder, address, cpus, progress)
-    folder = next(iter(done.folders.values())).parent
+        done = steps.refine(study, config, who, out_folder, address, cpus, progress, subsets=subsets)
+    if done.subsets:
+        from wav2bold.tuning.listing import subsets_table
+
+        out.print(subsets_table(done.subsets))
+    what = "subjects" if subsets is None else "subsets of subjects"
     out.print(
-        f"{len(done.done)} subjects refined, {len(done.kept)} kept as they were: {folder}", markup=False
+        f"{len(done.done)} {what} refined, {len(done.kept)} kept as they were: {done.out}",
+        markup=False,
+        soft_wrap=True,
     )
 
 

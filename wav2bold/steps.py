@@ -218,12 +218,16 @@ def refine(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    *,
+    subsets: AnyPath | None = None,
 ) -> "RefinedSubjects":
     """Refine the encoder for each subject by itself, into `out/<subject>/`.
 
     config: a configuration, a file that `best` wrote, or "paper" for the study's own.
     subjects: None for all.  out: default `refined`, `refined-paper`, or `pretrained` for the control of that
     objective, in the study's results.
+    subsets: a YAML file, `name: {type: range}`, or "each" for every parameter type in every layer: one
+    refinement for each of them, into `out/<subset>/<subject>/`; the default `out` then ends in `-subsets`.
     """
     study = _study(study)
     paper = isinstance(config, str) and config == "paper"
@@ -239,7 +243,10 @@ def refine(
     default = study.results / ("refined-paper" if paper else "refined")
     if config.objective == "pretrain":
         default = study.results / "pretrained"  # the control takes nobody's place
-    return step.refine(study, config, subjects, _path(out) or default, address, cpus, progress)
+    if subsets is not None:
+        default = default.with_name(f"{default.name}-subsets")
+        subsets = "each" if subsets == "each" else Path(subsets)
+    return step.refine(study, config, subjects, _path(out) or default, address, cpus, progress, subsets)
 
 
 def report(
