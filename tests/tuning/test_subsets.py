@@ -96,7 +96,7 @@ def test_a_file_that_is_not_there_is_named(small: Encoder, tmp_path: Path) -> No
 
 
 def score(name: str, subject: str, after: float, change: float = 0.1, **unfrozen: object) -> SubsetScore:
-    return SubsetScore(name, unfrozen, (subject,), 0.2, after, 100, change, int(after > 0.2))
+    return SubsetScore(name, unfrozen, (subject,), 0.2, after, 100, change, int(after > 0.2), 3)
 
 
 def test_means_are_taken_over_the_subjects_of_each_subset() -> None:
@@ -119,19 +119,19 @@ def test_a_heat_map_has_a_row_of_each_type_and_one_more_where_ranges_overlap() -
         score("d", "sub-001", 0.21, conv=None),
         score("e", "sub-001", 0.24, conv=None, bias=None),
     ]
-    drawn = heat_map_svg(means, 3, "gain")
+    drawn = heat_map_svg(means, "gain")
     assert drawn.count(">attention<") == 2
     assert drawn.count(">convolutions<") == 1
     assert ">biases<" not in drawn  # a subset of two types has no place in a map of types
     assert "full colour: +0.100" in drawn
-    assert heat_map_svg(means[-1:], 3, "gain") == ""
-    assert heat_map_png(means, 3).startswith(b"\x89PNG")
-    assert heat_map_png(means[-1:], 3).startswith(b"\x89PNG")
+    assert heat_map_svg(means[-1:], "gain") == ""
+    assert heat_map_png(means).startswith(b"\x89PNG")
+    assert heat_map_png(means[-1:]).startswith(b"\x89PNG")
 
 
 def test_a_lower_score_has_another_colour_than_a_higher_one() -> None:
-    lower = heat_map_svg([score("a", "sub-001", 0.1, attention=(0, 0))], 1, "gain")
-    higher = heat_map_svg([score("a", "sub-001", 0.3, attention=(0, 0))], 1, "gain")
+    lower = heat_map_svg([score("a", "sub-001", 0.1, attention=(0, 0))], "gain")
+    higher = heat_map_svg([score("a", "sub-001", 0.3, attention=(0, 0))], "gain")
     assert "var(--paper)" in lower
     assert "var(--paper)" not in higher
     assert "var(--best)" in higher
@@ -139,4 +139,4 @@ def test_a_lower_score_has_another_colour_than_a_higher_one() -> None:
 
 def test_every_type_has_a_row_of_its_own() -> None:
     means = [score(kind, "sub-001", 0.3, **{kind: None}) for kind in PARAMETER_TYPES]
-    assert heat_map_svg(means, 24, "change").count("full colour: 10%") == 1
+    assert heat_map_svg(means, "change").count("full colour: 10%") == 1

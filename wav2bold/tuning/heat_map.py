@@ -22,28 +22,25 @@ TITLES: dict[Measure, str] = {"gain": "change of brain score", "change": "relati
 DOTS_PER_INCH = 144
 
 
-def heat_map_svg(means: Sequence[SubsetScore], layers: int, measure: Measure) -> str:
-    """One measure of every subset that is of one type, as an element of a page; empty if none is.
-
-    layers: of the encoder.
-    """
-    rows = _rows(means, layers)
+def heat_map_svg(means: Sequence[SubsetScore], measure: Measure) -> str:
+    """One measure of every subset that is of one type, as an element of a page; empty if none is."""
+    rows = _rows(means)
     if not rows:
         return ""
     with mpl.rc_context(STYLE):
         figure, axes = chart(_height_in(rows))
-        _panel(axes, rows, layers, measure)
+        _panel(axes, rows, means[0].layers, measure)
         said = f"{TITLES[measure].capitalize()} by parameter type and layer"
         return svg(figure, f"subsets-{measure}", said)
 
 
-def heat_map_png(means: Sequence[SubsetScore], layers: int) -> bytes:
-    """Both measures side by side, as a picture by itself."""
-    rows = _rows(means, layers)
+def heat_map_png(means: Sequence[SubsetScore]) -> bytes:
+    """Both measures of such subsets side by side, as a picture by itself; at least one subset."""
+    rows = _rows(means)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, _height_in(rows)), layout="constrained", facecolor=LIGHT["ground"])
         for axes, measure in zip(figure.subplots(1, 2), TITLES, strict=True):
-            _panel(axes, rows, layers, measure)
+            _panel(axes, rows, means[0].layers, measure)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
     return file.getvalue()
@@ -53,7 +50,7 @@ Cell = tuple[float, float, SubsetScore]
 """First layer, how many, and what is shown there. What lies below the layers is at -1."""
 
 
-def _rows(means: Sequence[SubsetScore], layers: int) -> list[tuple[ParameterType, list[Cell]]]:
+def _rows(means: Sequence[SubsetScore]) -> list[tuple[ParameterType, list[Cell]]]:
     """Cells of the subsets that are of one type, by rows: of a type several where its ranges overlap."""
     rows: list[tuple[ParameterType, list[Cell]]] = []
     for kind in PARAMETER_TYPES:
@@ -61,7 +58,7 @@ def _rows(means: Sequence[SubsetScore], layers: int) -> list[tuple[ParameterType
         for one in means:
             if set(one.unfrozen) != {kind}:
                 continue
-            first, count = _place(kind, one.unfrozen[kind], layers)
+            first, count = _place(kind, one.unfrozen[kind], one.layers)
             free = (row for row in own if all(_apart(first, count, *cell[:2]) for cell in row))
             row = next(free, None)
             if row is None:

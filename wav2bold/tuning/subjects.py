@@ -104,9 +104,9 @@ def refine(
                 raise
             failed = {done[outcome.number]: outcome.reason for outcome in outcomes if outcome.failed}
             if chosen is not None:
-                _draw([folder for name, folder in folders.items() if name not in failed], out, encoder.layers)
-                for name in (TABLE, PICTURE):
-                    tracker.artifact(parent, out / name)
+                whole = [folder for name, folder in folders.items() if name not in failed]
+                for path in _tell(whole, out) if whole else ():
+                    tracker.artifact(parent, path)
             tracker.end(parent, "FAILED" if failed else "FINISHED")
         if failed:
             raise RunsFailed(tuple(failed.items()))
@@ -141,8 +141,8 @@ def _tasks(
         task = {"configuration": plain, "trained_parameters": trained}
         origin = {"configuration": own.digest} | shared
         if subset is not None:
-            told = {"name": subset.name, "unfrozen": plain["unfrozen"], "parameters": trained, "rest": rest}
-            origin[SUBSET] = told
+            told = {"name": subset.name, "unfrozen": plain["unfrozen"], "rest": rest}
+            origin[SUBSET] = told | {"parameters": trained, "layers": encoder.layers}
         wanted.append(("" if subset is None else f"{subset.name}/", task, origin))
     for subject in who:
         for place, task, origin in wanted:
@@ -150,11 +150,12 @@ def _tasks(
             yield task | {"name": f"{place}{subject}", "subjects": [subject], "origin": own_origin}
 
 
-def _draw(folders: Sequence[Path], out: Path, layers: int) -> None:
+def _tell(folders: Sequence[Path], out: Path) -> tuple[Path, Path]:
     """Write a table of what every subset brought, and a picture of the means over subjects."""
     scores = [subset_score(folder) for folder in folders]
     write_whole(out / TABLE, as_tsv(scores))
-    (out / PICTURE).write_bytes(heat_map_png(averaged(scores), layers))
+    (out / PICTURE).write_bytes(heat_map_png(averaged(scores)))
+    return out / TABLE, out / PICTURE
 
 
 def _refuse_small_disk(out: Path, count: int, encoder: Encoder) -> None:

@@ -16,7 +16,7 @@ from wav2bold.trainables.checkpoint import ORIGIN
 
 SUBSET = "subset"
 """Key of a refined encoder's origin: its subset's name, its types (unfrozen), how many parameters these have,
-and the digest of the rest of the configuration."""
+the encoder's layers, and the digest of the rest of the configuration."""
 COLUMNS = ("subset", "subject", "trained", "parameters", "before", "after", "gain", "change")
 
 
@@ -26,7 +26,7 @@ class SubsetScore:
 
     before, after: brain score on the validation stories, the encoder frozen and refined.
     parameters: of the encoder that were trained.  change: ||after - before|| / ||before|| over its types.
-    helped: subjects of whom an epoch was kept in which the encoder was refined.
+    helped: subjects of whom an epoch was kept in which the encoder was refined.  layers: of the encoder.
     """
 
     name: str
@@ -37,6 +37,7 @@ class SubsetScore:
     parameters: int
     change: float
     helped: int
+    layers: int
 
     @property
     def gain(self) -> float:
@@ -62,6 +63,7 @@ def subset_score(folder: Path) -> SubsetScore:
         parameters=subset["parameters"],
         change=moved / size if size > 0 else math.nan,
         helped=int(told["epoch"] > 0),
+        layers=subset["layers"],
     )
 
 
