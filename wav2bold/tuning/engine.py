@@ -83,7 +83,7 @@ class Memory(tune.Callback):
         if result["failed"]:
             return
         metrics = {key: result[key] for key in ("score", "white_score", "loss", METRIC, "seconds")}
-        self._tracker.metrics(self._run_ids[trial.trial_id], metrics, result["epoch"])
+        self._tracker.metrics(self._run_ids[trial.trial_id], metrics | result["system"], result["epoch"])
         self._tell(f"{self._called(trial)}, epoch {result['epoch']}: r = {result['score']:.3f}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

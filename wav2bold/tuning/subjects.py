@@ -7,20 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from wav2bold.cluster.connect import connected
+from wav2bold.cluster.shape import connected_shape
 from wav2bold.cluster.storage import check_storage
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import CARD_NAME, Shards, open_shards
 from wav2bold.datasets.splits import split_stories
-from wav2bold.errors import DataError, RunsFailed
+from wav2bold.errors import DataError, RunsFailed, StudyError
 from wav2bold.options import short_digest, write_whole
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
+from wav2bold.tuning.circumstances import circumstances
 from wav2bold.tuning.engine import Memory, run_trials
 from wav2bold.tuning.goals import trained_parameters
 from wav2bold.tuning.heat_map import heat_map_png
 from wav2bold.tuning.plan import refuse_on_this_cluster
+from wav2bold.tuning.registry import Registered, check_name, register
 from wav2bold.tuning.subset_scores import SUBSET, SubsetScore, as_tsv, averaged, subset_score
 from wav2bold.tuning.subsets import Subset, chosen_subsets
 from wav2bold.tuning.sweep import chosen_subjects
@@ -35,7 +38,7 @@ class RefinedSubjects:
     """Where each refined encoder lies, by `<subject>`, or `<subset>/<subject>` where subsets were refined.
 
     done: refined now.  kept: was there already.  subsets: what each of them brought each subject; empty
-    where there are none.
+    where there are none.  registered: the champion, where it was asked for.
     """
 
     out: Path
@@ -43,6 +46,7 @@ class RefinedSubjects:
     done: tuple[str, ...]
     kept: tuple[str, ...]
     subsets: tuple[SubsetScore, ...] = ()
+    registered: Registered | None = None
 
 
 def refine(
@@ -54,6 +58,7 @@ def refine(
     cpus: int | None = None,
     progress: Progress = silent,
     subsets: str | Path | None = None,
+    model: str | None = None,
 ) -> RefinedSubjects:
     """Refine the encoder for each subject by itself, in parallel, into `out/<subject>/`.
 
@@ -61,11 +66,16 @@ def refine(
     subsets: a file of subsets of the encoder's parameters or "each", as `chosen_subsets` takes them: one
     refinement for each of them and each subject, into `out/<subset>/<subject>/` (default `refined-subsets`),
     with a table and a picture of what they brought beside.
+    model: name under which the encoders go into MLflow's model registry, as `registry.register` does it.
     A folder that was made from the same data, encoder, configuration and seed is kept. A refinement that was
     interrupted goes on from its last epoch, which a hidden folder beside holds.
     Raises RunsFailed if some failed (the others are done), DataError for a folder that isn't ours or a disk
-    that is too small, StudyError and EncoderError for subsets that can't be.
+    that is too small, StudyError and EncoderError for subsets that can't be, TrackingError for the registry.
     """
+    if model is not None:
+        check_name(model)
+    if model is not None and subsets is not None:
+        raise StudyError("--register and --subsets don't go together", "of subsets MLflow keeps no weights")
     shards = open_shards(study.shards)
     split_stories(study.split, shards.card)
     who = chosen_subjects(None if subjects is None else tuple(subjects), shards.card)
@@ -95,8 +105,10 @@ def refine(
         with connected(address, cpus):
             refuse_on_this_cluster(study, shards, encoder, (largest,), configurations)
             check_storage([study.results, out], [study.shards / CARD_NAME])
-            parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
-            memory = Memory(tracker, "subject", parent, len(tasks), progress)
+            tags = circumstances(Path.cwd(), connected_shape())
+            parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card, tags)
+            kind = "subject" if chosen is None else "subset"
+            memory = Memory(tracker, kind, parent, len(tasks), progress)
             try:
                 outcomes = run_trials(study, memory, f"refine-{parent[:8]}", len(tasks), tasks=tasks)
             except BaseException:
@@ -111,7 +123,8 @@ def refine(
         if failed:
             raise RunsFailed(tuple(failed.items()))
     scores = () if chosen is None else tuple(map(subset_score, folders.values()))
-    return RefinedSubjects(out, folders, done, kept, scores)
+    registered = None if model is None else register(Tracker(study), model, configuration, who)
+    return RefinedSubjects(out, folders, done, kept, scores, registered)
 
 
 def _tasks(

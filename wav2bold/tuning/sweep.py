@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from wav2bold.cluster.connect import connected
+from wav2bold.cluster.shape import connected_shape
 from wav2bold.cluster.storage import check_storage
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import CARD_NAME, DatasetCard, open_shards
@@ -16,6 +18,7 @@ from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.asking import Asking
+from wav2bold.tuning.circumstances import circumstances
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.goals import trained_parameters
 from wav2bold.tuning.plan import refuse_on_this_cluster
@@ -102,11 +105,12 @@ def sweep(
             if resume:
                 parent = tracker.newest_sweep()
                 refuse_other(tracker, parent, who)
-                tracker.begin_again(parent, study, card)
+                tracker.begin_again(parent, study, card, circumstances(Path.cwd(), connected_shape()))
                 source = tracker.tags_of(parent).get(SOURCE)
             else:
                 source = None if warm_start is None else source_of(study, warm_start, who)
                 tags = marked(who) | ({} if source is None else {SOURCE: source})
+                tags |= circumstances(Path.cwd(), connected_shape())
                 parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
             try:
                 warm = [] if source is None else known_trials(tracker.trials(source), proposals, trained)
