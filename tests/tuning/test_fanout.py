@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 from listeners import noise_listeners, on_disk, save_small_wav2vec2, speech
 from small_encoders import LAYERS
+from sqlalchemy import Engine, event
 
 from wav2bold.config import Configuration, Lora, Search, Split, Study
 from wav2bold.errors import DataError, RunsFailed
 from wav2bold.trainables.checkpoint import load_refined
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning import subjects as step
+from wav2bold.tuning.listed import Listed
 from wav2bold.tuning.subset_scores import subset_folders, subset_score
 from wav2bold.tuning.tracking import Tracker
 
@@ -84,7 +87,7 @@ def test_every_subset_of_every_subject_is_refined_once_and_kept(study: Study, sm
 
     client = mlflow.MlflowClient(Tracker(study).uri)
     experiment = client.get_experiment_by_name("listeners").experiment_id
-    runs = client.search_runs([experiment], "tags.`wav2bold.kind` = 'subject'")
+    runs = client.search_runs([experiment], "tags.`wav2bold.kind` = 'subset'")
     named = sorted((run.info.run_name, run.data.params["subset"], run.info.status) for run in runs)
     assert [name for name, _, _ in named].count("mixed/sub-001") == 2  # it was taken away in between
     assert {status for *_, status in named} == {"FINISHED"}
@@ -92,7 +95,10 @@ def test_every_subset_of_every_subject_is_refined_once_and_kept(study: Study, sm
     files = {Path(one.path).name for one in client.list_artifacts(run.info.run_id, "encoder")}
     assert {"scores.parquet", "changes.parquet", "config.yaml", "refined.json"} <= files
     assert not any(name.endswith(".safetensors") for name in files)
+    assert run.data.metrics["system/trial_memory_mb"] > 50
     parent = run.data.tags["mlflow.parentRunId"]
+    told = client.get_run(parent).data.tags
+    assert (told["cluster.cpus"], told["library.torch"]) == ("2", version("torch"))
     table = Path(
         mlflow.artifacts.download_artifacts(f"runs:/{parent}/subsets.tsv", tracking_uri=client.tracking_uri)
     )
@@ -171,3 +177,44 @@ def test_encoders_that_do_not_fit_on_the_disk_are_refused(
     monkeypatch.setattr(step.shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(DataError, match=r"refined: 2 refined encoders take 0\.0 GB, and 0\.0 GB are free"):
         step.refine(study, QUICK)
+
+
+def test_tasks_are_given_in_their_order_and_no_more_at_once_than_asked_for() -> None:
+    listed = Listed([{"number": number} for number in range(3)], 2)
+    assert [listed.suggest(name) for name in "ab"] == [{"task": {"number": 0}}, {"task": {"number": 1}}]
+    assert listed.suggest("c") is None
+    listed.on_trial_complete("b", error=True)
+    listed.on_trial_complete("a", {"best_score": 0.1})
+    assert listed.suggest("c") == {"task": {"number": 2}}
+    assert listed.suggest("d") == Listed.FINISHED
+
+
+def test_what_mlflow_is_asked_for_a_person_does_not_grow_with_how_many_came_before(
+    study: Study, small_ray: None
+) -> None:
+    """20 people here; `benchmarks/fanout.py` has 345, and the driver's time and memory."""
+    people = [f"sub-{number:03d}" for number in range(1, 21)]
+    sounds = {story: speech(12.0, number) for number, story in enumerate(STORIES)}
+    bold = noise_listeners(STORIES, 12.0, TR_S, dict.fromkeys(people, 2))
+    on_disk(study.results / "crowd", sounds, bold, TR_S)
+    asked: list[str] = []
+    counts: list[int] = []
+
+    def count(*given: object) -> None:
+        asked.append(str(given[2]))
+
+    def watch(what: str, _done: int, _total: int) -> None:
+        if what.endswith(" done"):
+            counts.append(len(asked))
+
+    many = study.model_copy(update={"shards": study.results / "crowd"})
+    head = QUICK.model_copy(update={"unfrozen": {}})
+    event.listen(Engine, "after_cursor_execute", count)
+    try:
+        done = step.refine(many, head, progress=watch)
+    finally:
+        event.remove(Engine, "after_cursor_execute", count)
+    assert done.done == tuple(people)
+    assert len(counts) == len(people)
+    each = np.diff(counts)
+    assert each[-8:].sum() <= each[1:9].sum() + 4  # a peer's first statements may fall on either side

@@ -2,7 +2,6 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,9 +25,9 @@ GIT_ANSWERS_S = 10.0
 
 
 def circumstances(folder: Path, shape: Shape) -> dict[str, str]:
-    """Tags of a run: the commit of a working folder and whether it was changed since, versions, and the cluster.
+    """Tags of a run: the commit of a working folder and whether it was changed since, versions, the cluster.
 
-    A folder without git has no commit. Files that git doesn't know count for nothing: results lie among them.
+    A folder without git has no commit. Files that git doesn't know count for nothing: results are some.
     """
     return _code(folder) | _versions() | _machines(shape)
 
@@ -51,7 +50,7 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip()
 
 
-def _versions() -> Mapping[str, str]:
+def _versions() -> dict[str, str]:
     found = {"library.python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -61,7 +60,7 @@ def _versions() -> Mapping[str, str]:
     return found
 
 
-def _machines(shape: Shape) -> Mapping[str, str]:
+def _machines(shape: Shape) -> dict[str, str]:
     memory = sum(each.count * each.memory for each in shape.machines if each.memory is not None)
     return {
         "cluster.nodes": str(shape.size),

@@ -10,7 +10,7 @@ import torch
 class Footprint:
     """Processor, memory and GPU of this process, from one question to the next.
 
-    Asked once an epoch, for a tenth of a millisecond: MLflow's own sampling takes a thread per trial, and
+    Asked once an epoch, which takes 25 microseconds: MLflow's own sampling takes a thread per trial, and
     tells of the whole machine, which several trials share.
     """
 

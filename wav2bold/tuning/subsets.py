@@ -39,7 +39,7 @@ def chosen_subsets(encoder: Encoder, configuration: Configuration, given: str | 
     """The subsets in a YAML file, `name: {type: range}`, or with "each" those of `every_subset`.
 
     Raises StudyError for a file that names none, one twice, or what can't be; EncoderError for types or
-    layers that the encoder lacks or the head doesn't reach. All that is wrong is told at once.
+    layers that the encoder lacks or the head doesn't reach. All mistakes of either kind are told at once.
     """
     if given == EACH:
         return every_subset(encoder, configuration)
