@@ -1,4 +1,4 @@
-"""MLflow's server, killed, stopped and started again within seconds.
+"""MLflow's server as its own command, and as one that is killed, stopped and started again within seconds.
 
 `mlflow server` runs `uvicorn mlflow.server.fastapi_app:app`, which imports for seconds at every start. Here a
 process has imported it, and each server is a fork of that.
@@ -11,11 +11,46 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-STARTS_S = 120
+STARTS_S = 180
+
+
+def free_port() -> int:
+    """A port on loopback that nobody has yet."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def served(folder: Path, database: str, port: int) -> Iterator[str]:
+    """`mlflow server` with a database, on loopback; it is killed at the end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", database, "--workers", "1"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "log").open("a") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env=os.environ | quiet
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(uri, lambda: process.poll() is None, folder / "log")
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+
+
+def _wait_for(uri: str, lives: Callable[[], bool], log: Path) -> None:
+    until = time.monotonic() + STARTS_S
+    while time.monotonic() < until and lives():
+        with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=2):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"MLflow's server did not start: {log.read_text()}")
 
 
 class Server:
@@ -30,12 +65,7 @@ class Server:
         assert self._nursery.stdout is not None
         print("start", file=self._nursery.stdin, flush=True)
         self.pid = int(self._nursery.stdout.readline())
-        until = time.monotonic() + STARTS_S
-        while time.monotonic() < until:
-            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"MLflow's server did not start: {(self._folder / 'log').read_text()}")
+        _wait_for(self.uri, lambda: True, self._folder / "log")
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
@@ -47,8 +77,7 @@ class Server:
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[Server]:
     """A server that runs, on loopback, with an SQLite database in a folder."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with (folder / "log").open("w") as log:
         nursery = subprocess.Popen(
             [sys.executable, __file__, str(folder), str(port)],

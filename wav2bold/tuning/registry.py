@@ -65,7 +65,7 @@ def register(
         raise TrackingError(
             f"MLflow at {masked(tracker.uri)} remembers no encoder{whose} that was refined with this "
             "configuration",
-            "run `wav2bold refine STUDY --config FILE` with it first",
+            "run `wav2bold refine STUDY --config FILE` with it, into another --out if all are kept",
         )
     client = mlflow.MlflowClient(tracker.uri)
     try:

@@ -95,7 +95,8 @@ def refine(
         if found != task["origin"]:
             tasks.append(task | {"number": len(tasks), "out": str(folder.resolve())})
     done = tuple(task["name"] for task in tasks)
-    kept = tuple(name for name in folders if name not in set(done))
+    begun = set(done)
+    kept = tuple(name for name in folders if name not in begun)
     if tasks:
         _refuse_small_disk(out, len(tasks), encoder)
         tracker = Tracker(study)
