@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -17,6 +17,9 @@ from wav2bold.errors import RunsFailed, StudyError, UserError
 from wav2bold.options import explain, options_of
 from wav2bold.places import NOT_OURS, refusal
 from wav2bold.terminal import err, lose_no_interrupt, out, watching
+
+if TYPE_CHECKING:
+    from wav2bold.tuning.registry import Registered
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,7 +68,14 @@ Layout = Annotated[
 Space = Annotated[
     str | None, typer.Option(help="Which space to take where recordings were written in several.")
 ]
-
+Register = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Put the refined encoders into MLflow's model registry under this name; the one with the best "
+        "brain score is found as models:/NAME@champion.",
+    ),
+]
 
 INTERRUPTED = 130
 
@@ -314,10 +324,16 @@ def best(
     pareto: Annotated[
         bool, typer.Option("--pareto", help="List those that none betters in score and trained parameters.")
     ] = False,
+    register: Register = None,
     as_json: Json = False,
 ) -> None:
-    """Name the best configuration of the newest sweep; only MLflow is asked."""
+    """Name the best configuration of the newest sweep; only MLflow is asked.
+
+    With --register, encoders that `refine` made with it are put into MLflow's model registry.
+    """
     trial = steps.best(study, out_file, where)
+    if register is not None:
+        _tell_registered(steps.register(study, register, trial.configuration))
     if top is None and not pareto and not as_json:
         out.print(
             f"trial {trial.number}, brain score {trial.best_score:.4f} on the validation stories",
@@ -377,6 +393,15 @@ def refine(
         Path | None,
         typer.Option("--out", help="Default: refined, refined-paper or pretrained, beside the study."),
     ] = None,
+    subsets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|each",
+            help="Refine each subset of parameters by itself: those of a YAML file, `name: {type: range}`, "
+            "or every type in every layer.",
+        ),
+    ] = None,
+    register: Register = None,
     address: Address = None,
     cpus: Cpus = None,
     submit: Submit = False,
@@ -385,18 +410,38 @@ def refine(
 
     Each subject's folder loads with transformers' AutoModel.from_pretrained. A subject that was refined
     from the same data with the same configuration is kept; one whose refinement was interrupted goes on from
-    its last epoch.
+    its last epoch. With --subsets, folders lie in one of their subset, and a table tells what each brought.
     """
     if submit:
         where = {} if out_folder is None else {"--out": str(out_folder.resolve())}
-        hand_over("refine", study, address, {"--subjects": subjects, **where}, config)
+        options = {"--subjects": subjects, **where, **({} if register is None else {"--register": register})}
+        hand_over("refine", study, address, options, config, subsets=subsets)
         return
     who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:
-        done = steps.refine(study, config, who, out_folder, address, cpus, progress)
-    folder = next(iter(done.folders.values())).parent
+        done = steps.refine(
+            study, config, who, out_folder, address, cpus, progress, subsets=subsets, model=register
+        )
+    if done.subsets:
+        from wav2bold.tuning.listing import subsets_table
+
+        out.print(subsets_table(done.subsets))
+    what = "subjects" if subsets is None else "subsets of subjects"
     out.print(
-        f"{len(done.done)} subjects refined, {len(done.kept)} kept as they were: {folder}", markup=False
+        f"{len(done.done)} {what} refined, {len(done.kept)} kept as they were: {done.out}",
+        markup=False,
+        soft_wrap=True,
+    )
+    if done.registered is not None:
+        _tell_registered(done.registered)
+
+
+def _tell_registered(champion: "Registered") -> None:
+    err.print(
+        f"{champion.uri} is version {champion.version}: {champion.subject}, brain score "
+        f"{champion.score:.4f} on the validation stories",
+        markup=False,
+        soft_wrap=True,
     )
 
 

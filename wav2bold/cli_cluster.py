@@ -53,15 +53,17 @@ def hand_over(
     options: Mapping[str, str],
     config: str | None = None,
     flags: Sequence[str] = (),
+    subsets: str | None = None,
 ) -> None:
     """Have a cluster run a command on a study, and show what it writes until it ends or Ctrl-C detaches.
 
-    options, flags: of the command.  config: a configuration's file that travels with the study, or a word.
+    options, flags: of the command.  config, subsets: a configuration's file and one of subsets, which travel
+    with the study, or words.
     """
     from wav2bold.cluster import jobs
 
     client = jobs.job_server(server)
-    job = jobs.hand_over(client, command, study, options, config, flags)
+    job = jobs.hand_over(client, command, study, options, config, flags, subsets)
     err.print(f"handed over as {job}", markup=False)
     try:
         for text in jobs.told(client, job, follow=True):

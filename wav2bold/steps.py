@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wav2bold.evaluation.beyond import Beyond
     from wav2bold.evaluation.scoring import Scored
     from wav2bold.tuning.findings import Findings
+    from wav2bold.tuning.registry import Registered
     from wav2bold.tuning.subjects import RefinedSubjects
     from wav2bold.tuning.sweep import Swept
     from wav2bold.tuning.tracking import Remembered, Trial
@@ -218,12 +219,18 @@ def refine(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    *,
+    subsets: AnyPath | None = None,
+    model: str | None = None,
 ) -> "RefinedSubjects":
     """Refine the encoder for each subject by itself, into `out/<subject>/`.
 
     config: a configuration, a file that `best` wrote, or "paper" for the study's own.
     subjects: None for all.  out: default `refined`, `refined-paper`, or `pretrained` for the control of that
     objective, in the study's results.
+    subsets: a YAML file, `name: {type: range}`, or "each" for every parameter type in every layer: one
+    refinement for each of them, into `out/<subset>/<subject>/`; the default `out` then ends in `-subsets`.
+    model: name under which the encoders go into MLflow's model registry; the best is its champion.
     """
     study = _study(study)
     paper = isinstance(config, str) and config == "paper"
@@ -239,7 +246,25 @@ def refine(
     default = study.results / ("refined-paper" if paper else "refined")
     if config.objective == "pretrain":
         default = study.results / "pretrained"  # the control takes nobody's place
-    return step.refine(study, config, subjects, _path(out) or default, address, cpus, progress)
+    if subsets is not None:
+        default = default.with_name(f"{default.name}-subsets")
+        subsets = "each" if subsets == "each" else Path(subsets)
+    return step.refine(
+        study, config, subjects, _path(out) or default, address, cpus, progress, subsets, model
+    )
+
+
+def register(study: AnyStudy, model: str, configuration: Configuration) -> "Registered":
+    """Put the encoders refined with a configuration into MLflow's model registry; the best is the champion.
+
+    model: its name there. Which encoders there are is asked of MLflow alone.
+    """
+    study = _study(study)
+    from wav2bold.tuning import registry as step
+    from wav2bold.tuning.outbox import opened
+
+    step.check_name(model)
+    return step.register(opened(study, make=False), model, configuration)
 
 
 def report(

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 
 from wav2bold.progress import Progress
 
+REMEMBERED_S = 24 * 3600
+"""How far back the speed is measured that tells what time is left: one trial can take an hour."""
 AGAIN_S = 0.05
 """After which an interrupt comes again that was lost."""
 out = Console(highlight=False)
@@ -29,12 +32,20 @@ def watching(what: str) -> Iterator[Progress]:
         return
     columns = (
         TextColumn("{task.fields[what]:<9}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=10),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("[dim]{task.description}"),
+        TimeRemainingColumn(),
+        TextColumn("left", style="dim"),
+        # as wide as the rest of the line: long names are cut, and numbers stay
+        TextColumn(
+            "{task.description}",
+            style="dim",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
     )
-    with Bars(*columns, console=err, transient=False) as bars:
+    with Bars(*columns, console=err, expand=True, speed_estimate_period=REMEMBERED_S) as bars:
         task = bars.add_task("", total=None, what=what)
 
         def tell(doing: str, done: int, total: int) -> None:
@@ -52,7 +63,7 @@ def _lines() -> Progress:
         key = str(total)
         if told.get(key) != tenth:
             told[key] = tenth
-            err.print(f"  {done}/{total}  {doing}" if total else f"  {doing}", markup=False)
+            err.print(f"  {done}/{total}  {doing}" if total else f"  {doing}", markup=False, soft_wrap=True)
 
     return tell
 

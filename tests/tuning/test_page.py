@@ -22,6 +22,7 @@ from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning import report as step
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.page import render
+from wav2bold.tuning.subset_scores import SubsetScore
 from wav2bold.tuning.words import answer, configuration, layers, p_value, status, unfrozen
 
 
@@ -402,3 +403,24 @@ def test_methods_tell_of_another_head(
     assert said in page
     assert "although it differs" in page
     assert "entered a linear head, with" in " ".join(html.split())
+
+
+def test_subsets_have_a_section_only_where_some_were_refined(findings: Findings, html: str) -> None:
+    assert "refined by itself" not in html
+    subsets = tuple(
+        SubsetScore(name, {kind: span}, ("sub-001", "sub-002"), 0.3, after, 1234, 0.0567, 1, 3)
+        for name, kind, span, after in (
+            ("attention-2", "attention", (2, 2), 0.3125),
+            ("conv", "conv", None, 0.3),
+        )
+    )
+    drawn = render(dataclasses.replace(findings, subsets=subsets))
+    rows = {row[0]: row[1:] for row in Parsed(drawn).tables[3]}
+    assert rows["attention-2"] == ["attention 2", "1,234", "0.300", "0.312", "+0.013", "5.67", "1 of 2"]
+    assert rows["conv"][3:5] == ["0.300", "+0.000"]
+    assert "full colour: +0.013" in drawn
+    assert 'id="subsets-gain-title"' in drawn
+    alone = dataclasses.replace(subsets[0], unfrozen={"attention": (2, 2), "bias": None})
+    without = render(dataclasses.replace(findings, subsets=(alone,)))
+    assert "subsets-gain" not in without
+    assert Parsed(without).tables[3][1][1] == "attention 2 + bias"

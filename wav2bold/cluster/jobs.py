@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from wav2bold.cluster.token import refused, show_token
 from wav2bold.config import Configuration, Study
 from wav2bold.errors import ClusterError
+from wav2bold.options import read_yaml
 from wav2bold.places import masked
 
 SERVER, DEFAULT = "RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265"
@@ -72,12 +74,13 @@ def hand_over(
     options: Mapping[str, str],
     config: str | None = None,
     flags: Sequence[str] = (),
+    subsets: str | None = None,
 ) -> str:
     """Have a command of `wav2bold` run on a study on the cluster; gives the job's id.
 
     The study travels with absolute paths, and this very package with it; what that needs must be installed
-    there. options, flags: of the command.  config: the file of a configuration, which travels too, or a word.
-    Raises StudyError as reading these files does.
+    there. options, flags: of the command.  config, subsets: the files of a configuration and of subsets,
+    which travel too, or words. Raises StudyError as reading these files does.
     """
     for name in ("ray", "ray.dashboard.modules.dashboard_sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)  # how it packs and sends
@@ -90,6 +93,11 @@ def hand_over(
             if config != "paper":
                 Configuration.load(file).save(Path(folder) / "config.yaml")
             words += ["--config", "paper" if config == "paper" else "config.yaml"]
+        if subsets is not None:
+            if subsets != "each":
+                read_yaml(Path(subsets))
+                shutil.copyfile(subsets, Path(folder) / "subsets.yaml")
+            words += ["--subsets", "each" if subsets == "each" else "subsets.yaml"]
         return str(
             server.submit_job(
                 entrypoint=shlex.join(["python", "-c", PROGRAM, *words]),

@@ -11,7 +11,13 @@ from wav2bold.trainables.families import UNUSED
 from wav2bold.trainables.parameter_types import parameter_type
 
 SCHEMA = pa.schema(
-    {"type": pa.string(), "layer": pa.int32(), "parameters": pa.int64(), "change": pa.float64()}
+    {
+        "type": pa.string(),
+        "layer": pa.int32(),
+        "parameters": pa.int64(),
+        "change": pa.float64(),
+        "norm": pa.float64(),
+    }
 )
 
 
@@ -19,8 +25,8 @@ def changes(before: nn.Module, after: nn.Module) -> pa.Table:
     """Relative change of each parameter type in each layer: ||after - before|| / ||before||.
 
     Columns: type; layer (null below the layers, and for the encoder's own layer norm); parameters (how many
-    numbers); change (Euclidean norms over all of them; NaN where all were 0 before). Rows in the order of
-    `PARAMETER_TYPES`, then by layer. The parameter that only pretraining uses is left out.
+    numbers); change (Euclidean norms over all of them; NaN where all were 0 before); norm (that before). Rows
+    in the order of `PARAMETER_TYPES`, then by layer. The parameter that only pretraining uses is left out.
     before, after: models of the same parameter names, on any device.
     """
     counts: dict[tuple[ParameterType, int | None], int] = defaultdict(int)
@@ -42,5 +48,5 @@ def changes(before: nn.Module, after: nn.Module) -> pa.Table:
     with np.errstate(invalid="ignore", divide="ignore"):
         change = np.where(size > 0, moved / size, np.nan)
     kinds, layers = zip(*rows, strict=True)
-    columns = [kinds, layers, [counts[place] for place in rows], change]
+    columns = [kinds, layers, [counts[place] for place in rows], change, size]
     return pa.table([pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA)

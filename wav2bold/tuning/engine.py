@@ -14,11 +14,13 @@ from typing import Any
 from ray import tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
+from ray.tune.search import SearchAlgorithm, Searcher
 
 from wav2bold.config import Configuration, Study
 from wav2bold.progress import Progress
+from wav2bold.tuning.listed import Listed
 from wav2bold.tuning.outbox import Outbox
+from wav2bold.tuning.subset_scores import SUBSET
 from wav2bold.tuning.tracking import REASON, Tracker
 from wav2bold.tuning.trial import METRIC, WarmTrial
 
@@ -82,10 +84,8 @@ class Memory(tune.Callback):
         if result["failed"]:
             return
         metrics = {key: result[key] for key in ("score", "white_score", "loss", METRIC, "seconds")}
-        self._tracker.metrics(self._run_ids[trial.trial_id], metrics, result["epoch"])
-        self._tell(
-            f"trial {trial.config['task']['number']}, epoch {result['epoch']}: r = {result['score']:.3f}"
-        )
+        self._tracker.metrics(self._run_ids[trial.trial_id], metrics | result["system"], result["epoch"])
+        self._tell(f"{self._called(trial)}, epoch {result['epoch']}: r = {result['score']:.3f}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has run all its epochs, was stopped early, or met a mistake of the user's."""
@@ -97,13 +97,14 @@ class Memory(tune.Callback):
         self._tracker.tags(run_id, {"wav2bold.stopped_early": str(not result["last"]).lower()})
         if result["note"]:
             self._tracker.tags(run_id, {"wav2bold.note": result["note"]})
+        self._keep(run_id, trial.config["task"])
         self._end(
             trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, "")
         )
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial died and is tried again."""
-        self._tell(f"trial {trial.config['task']['number']} died, and is tried again: {_reason(trial)}")
+        self._tell(f"{self._called(trial)} died, and is tried again: {_reason(trial)}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial died for good; the others go on."""
@@ -119,21 +120,40 @@ class Memory(tune.Callback):
         """The trial's MLflow run, begun if it has none yet: a retry goes on in the same run."""
         if trial.trial_id not in self._run_ids:
             config = trial.config["task"]
-            subjects = tuple(config["subjects"])
-            name = f"trial {config['number']:03d}" if self._kind == "trial" else "+".join(subjects)
-            trained = config.get("trained_parameters")
+            name = f"trial {config['number']:03d}" if self._kind == "trial" else self._called(trial)
+            trained, subset = config.get("trained_parameters"), config.get("origin", {}).get(SUBSET)
             run_id = self._tracker.begin_trial(
                 self._kind,
                 name,
                 self._parent,
                 Configuration.model_validate(config["configuration"]),
-                {"number": config["number"], "subjects": " ".join(subjects)}
-                | ({} if trained is None else {"trained_parameters": trained}),
+                {"number": config["number"], "subjects": " ".join(config["subjects"])}
+                | ({} if trained is None else {"trained_parameters": trained})
+                | ({} if subset is None else {"subset": subset["name"]}),
                 self._left.pop(config["number"], None),
             )
             self._run_ids[trial.trial_id] = run_id
             self._open.add(run_id)
         return self._run_ids[trial.trial_id]
+
+    def _called(self, trial: Any) -> str:
+        """What a line calls it: trial 7, sub-001, attention-3/sub-001."""
+        task = trial.config["task"]
+        return f"trial {task['number']}" if self._kind == "trial" else str(task["name"])
+
+    def _keep(self, run_id: str, task: Mapping[str, Any]) -> None:
+        """Give MLflow the refined encoder, where one was asked for; of a subset's all but the weights.
+
+        Those of 51 subsets of wav2vec2-base are 19 GB for each subject, and few are ever loaded.
+        """
+        if "out" not in task:
+            return
+        if SUBSET not in task["origin"]:
+            self._tracker.artifact(run_id, Path(task["out"]), "encoder")
+            return
+        for path in sorted(Path(task["out"]).iterdir()):
+            if path.suffix != ".safetensors":
+                self._tracker.artifact(run_id, path, "encoder")
 
     def _fail(self, trial: Any, reason: str) -> None:
         run_id = self._run_of(trial)
@@ -146,7 +166,7 @@ class Memory(tune.Callback):
         self._finished[outcome.number] = outcome
         self._tracker.end(outcome.run_id, "FAILED" if outcome.failed else "FINISHED")
         self._open.discard(outcome.run_id)
-        self._tell(f"trial {outcome.number} " + ("failed" if outcome.failed else "done"))
+        self._tell(f"{self._called(trial)} " + ("failed" if outcome.failed else "done"))
 
     def _tell(self, what: str) -> None:
         self._progress(what, len(self._finished), self._trials)
@@ -178,13 +198,10 @@ def run_trials(
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, _held(study)),
-        param_space={} if search is not None else {"task": tune.grid_search(list(tasks))},
         tune_config=tune.TuneConfig(
-            metric=None if search is not None else METRIC,
-            mode=None if search is not None else "max",
-            search_alg=search or BasicVariantGenerator(max_concurrent=options.parallel),
+            search_alg=search or Listed(tasks, options.parallel),
             scheduler=scheduler or FIFOScheduler(),
-            num_samples=trials if search is not None else 1,
+            num_samples=trials,
             reuse_actors=True,
             max_concurrent_trials=None,
         ),

@@ -20,6 +20,7 @@ from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.best import winner_of
 from wav2bold.tuning.outbox import opened
+from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
@@ -32,6 +33,7 @@ class Findings:
     best: scores of each subject's encoder refined with the best configuration; paper: likewise with
     the paper's, empty if that was not refined.  targets: per subject a row per target, with
     hemisphere and vertex or x_mm, y_mm, z_mm, and the noise ceiling of one recording.
+    subsets: what refining each subset of parameters brought, means over its subjects; empty if none was.
     """
 
     study: Study
@@ -43,6 +45,7 @@ class Findings:
     best: dict[str, Evaluation]
     paper: dict[str, Evaluation]
     targets: dict[str, pd.DataFrame]
+    subsets: tuple[SubsetScore, ...] = ()
 
     @property
     def winner(self) -> Trial:
@@ -62,7 +65,8 @@ def find(
     """Gather a study's findings; the only place that touches the test stories.
 
     Refined encoders are read from `refined/<subject>` and `refined-paper/<subject>` in the results
-    folder. Raises DataError if there is none, TrackingError if there is no sweep.
+    folder. Raises DataError if there is none, TrackingError if there is no sweep. Of subsets, refined with
+    the best configuration or else the paper's, the validation scores are told.
     """
     shards = open_shards(study.shards)
     stories = split_stories(study.split, shards.card)
@@ -104,7 +108,14 @@ def find(
         best=ordered["refined"],
         paper=ordered["refined-paper"],
         targets={subject: shards.targets(subject) for subject in ordered["refined"]},
+        subsets=_subsets(study),
     )
+
+
+def _subsets(study: Study) -> tuple[SubsetScore, ...]:
+    roots = (study.results / f"{kind}-subsets" for kind in ("refined", "refined-paper"))
+    folders = next(filter(None, map(subset_folders, roots)), [])
+    return tuple(averaged(map(subset_score, folders)))
 
 
 def _refined(root: Path) -> dict[str, Path]:

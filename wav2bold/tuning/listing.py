@@ -1,7 +1,7 @@
 """Runs and trials as tables for the terminal (rich) and as what JSON can hold."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from wav2bold.errors import TrackingError
 from wav2bold.pages.words import duration
+from wav2bold.tuning.subset_scores import SubsetScore, averaged
 from wav2bold.tuning.tracking import Remembered, Tracker, Trial, flat
 from wav2bold.tuning.words import status, unfrozen
 
@@ -69,6 +70,24 @@ def comparison_table(one: Trial, other: Trial) -> Table:
         table.add_row(key, _shown(left), _shown(right))
     for key in ("best_score", "status", "epochs", "seconds", "trained_parameters"):
         table.add_row(key, *(_shown(as_data(trial)[key]) for trial in (one, other)))
+    return table
+
+
+def subsets_table(scores: Iterable[SubsetScore]) -> Table:
+    """A row per subset, means over subjects. helped: of whom a refined epoch was kept."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("subset", "parameters", "frozen", "refined", "gain", "change", "helped"):
+        table.add_column(name, justify="left" if name == "subset" else "right", no_wrap=name != "subset")
+    for one in averaged(scores):
+        table.add_row(
+            one.name,
+            f"{one.parameters:,}",
+            _score(one.before),
+            _score(one.after),
+            f"{one.gain:+.4f}" if math.isfinite(one.gain) else "",
+            f"{100 * one.change:.2g}%" if math.isfinite(one.change) else "",
+            f"{one.helped} of {len(one.subjects)}",
+        )
     return table
 
 

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.pages.look import fill
-from wav2bold.pages.words import count, listed, score, signed
+from wav2bold.pages.words import count, decimals, listed, score, signed
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import pictures, words
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.heat_map import heat_map_svg
 from wav2bold.tuning.maps import maps
 from wav2bold.tuning.methods import methods
+from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.words import percent
 
@@ -38,6 +40,8 @@ def render(findings: Findings) -> str:
         "differences": pictures.differences((after - before)[paired]),
         "epochs": pictures.epochs(findings.trials, winner),
         "histories": pictures.histories(findings.trials, winner),
+        "subset_gains": heat_map_svg(findings.subsets, "gain"),
+        "subset_changes": heat_map_svg(findings.subsets, "change"),
     }
     drawn = maps(findings)
     stopped = sum(words.status(trial).startswith("stopped") for trial in findings.trials)
@@ -70,6 +74,7 @@ def render(findings: Findings) -> str:
         ),
         yaml=winner.configuration.as_yaml().rstrip(),
         trials=[_trial(trial, winner) for trial in findings.trials],
+        subsets=[_subset(one) for one in findings.subsets],
         facts=methods(findings),
         footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
     )
@@ -88,6 +93,22 @@ def _trial(trial: Trial, winner: Trial) -> dict[str, Any]:
         "rate": f"{chosen.encoder_lr:.2g}" if chosen.refines else "\N{EN DASH}",
         "penalty": f"{chosen.head_l2:.3g}",
         "score": score(trial.best_score),
+    }
+
+
+def _subset(one: SubsetScore) -> dict[str, Any]:
+    """Table 4: its row."""
+    return {
+        "name": one.name,
+        "trained": trained(one.unfrozen),
+        "cells": [
+            f"{one.parameters:,}",
+            score(one.before),
+            score(one.after),
+            signed(one.gain),
+            decimals(100 * one.change, 2),
+            f"{one.helped} of {len(one.subjects)}",
+        ],
     }
 
 

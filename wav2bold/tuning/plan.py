@@ -146,11 +146,11 @@ def refuse_on_this_cluster(
     shards: Shards,
     encoder: Encoder,
     subjects: Sequence[str],
-    configuration: Configuration | None = None,
+    configurations: Sequence[Configuration] | None = None,
 ) -> None:
     """`refuse_unfit` on the cluster that we are connected to.
 
-    configuration: the only one to be run; None for all that a sweep may try.
+    configurations: the only ones to be run; None for all that a sweep may try.
     """
     shape = connected_shape()
     refuse_impossible(shape, study.search)
@@ -158,7 +158,7 @@ def refuse_on_this_cluster(
         some = material_of(study, shards, encoder, subjects)
     except DataError:
         return  # a trial whose recordings can't be read tells of it, and is remembered
-    wanted = asked_for(study, encoder) if configuration is None else (configuration,)
+    wanted = asked_for(study, encoder) if configurations is None else configurations
     refuse_unfit(study, shape, some, tuple(wanted))
 
 

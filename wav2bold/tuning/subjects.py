@@ -1,34 +1,52 @@
-"""One configuration, many subjects: each refined by itself, side by side."""
+"""One configuration, many subjects, and subsets of parameters: each refined by itself, side by side."""
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wav2bold.cluster.connect import connected
+from wav2bold.cluster.shape import connected_shape
 from wav2bold.cluster.storage import check_storage
 from wav2bold.config import Configuration, Study
-from wav2bold.datasets.shards import CARD_NAME, open_shards
+from wav2bold.datasets.shards import CARD_NAME, Shards, open_shards
 from wav2bold.datasets.splits import split_stories
-from wav2bold.errors import DataError, RunsFailed
+from wav2bold.errors import DataError, RunsFailed, StudyError
+from wav2bold.options import short_digest, write_whole
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
-from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.unfreezing import lowest_boundary
+from wav2bold.tuning.circumstances import circumstances
 from wav2bold.tuning.engine import Memory, run_trials
+from wav2bold.tuning.goals import trained_parameters
+from wav2bold.tuning.heat_map import heat_map_png
 from wav2bold.tuning.outbox import opened, outbox
 from wav2bold.tuning.plan import refuse_on_this_cluster
+from wav2bold.tuning.registry import Registered, check_name, register
+from wav2bold.tuning.subset_scores import SUBSET, SubsetScore, as_tsv, averaged, subset_score
+from wav2bold.tuning.subsets import Subset, chosen_subsets
 from wav2bold.tuning.sweep import chosen_subjects
 from wav2bold.tuning.workshop import longest_history
+
+TABLE, PICTURE = "subsets.tsv", "subsets.png"
 
 
 @dataclass(frozen=True)
 class RefinedSubjects:
-    """Where each subject's refined encoder lies. done: refined now.  kept: was there already."""
+    """Where each refined encoder lies, by `<subject>`, or `<subset>/<subject>` where subsets were refined.
 
+    done: refined now.  kept: was there already.  subsets: what each of them brought each subject; empty
+    where there are none.  registered: the champion, where it was asked for.
+    """
+
+    out: Path
     folders: dict[str, Path]
     done: tuple[str, ...]
     kept: tuple[str, ...]
+    subsets: tuple[SubsetScore, ...] = ()
+    registered: Registered | None = None
 
 
 def refine(
@@ -39,77 +57,141 @@ def refine(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    subsets: str | Path | None = None,
+    model: str | None = None,
 ) -> RefinedSubjects:
     """Refine the encoder for each subject by itself, in parallel, into `out/<subject>/`.
 
     subjects: ids, or None for all in the shards.  out: default `refined` in the results folder.
-    A subject whose folder was made from the same data, encoder, configuration and seed is kept. One whose
-    refinement was interrupted goes on from its last epoch, which `out/.<subject>.checkpoint` holds.
-    Raises RunsFailed if some failed (the others are done), DataError for a folder that isn't ours.
+    subsets: a file of subsets of the encoder's parameters or "each", as `chosen_subsets` takes them: one
+    refinement for each of them and each subject, into `out/<subset>/<subject>/` (default `refined-subsets`),
+    with a table and a picture of what they brought beside.
+    model: name under which the encoders go into MLflow's model registry, as `registry.register` does it.
+    A folder that was made from the same data, encoder, configuration and seed is kept. A refinement that was
+    interrupted goes on from its last epoch, which a hidden folder beside holds.
+    Raises RunsFailed if some failed (the others are done), DataError for a folder that isn't ours or a disk
+    that is too small, StudyError and EncoderError for subsets that can't be, TrackingError for the registry.
     """
+    if model is not None:
+        check_name(model)
+    if model is not None and subsets is not None:
+        raise StudyError("--register and --subsets don't go together", "of subsets MLflow keeps no weights")
     shards = open_shards(study.shards)
     split_stories(study.split, shards.card)
     who = chosen_subjects(None if subjects is None else tuple(subjects), shards.card)
     encoder = load_encoder(study.encoder)
-    lowest_boundary(encoder, configuration)  # its mistakes come before any work
-    out = Path(out or study.results / "refined")
-    _check_ours(out)
+    chosen = None if subsets is None else chosen_subsets(encoder, configuration, subsets)
+    configurations = [one.alone(configuration) for one in chosen] if chosen else [configuration]
+    lowest_boundary(encoder, configurations[0])  # its mistakes come before any work
+    out = Path(out or study.results / ("refined" if chosen is None else "refined-subsets"))
+    _check_ours(out, chosen)
+    folders: dict[str, Path] = {}
     tasks: list[dict[str, Any]] = []
-    for subject in who:
-        folder = out / subject
-        origin = {
-            "subject": subject,
-            "configuration": configuration.digest,
-            "encoder": encoder.digest,
-            "dataset": shards.card.digest,
-            "split": study.split.model_dump(mode="json"),
-            "longest_history": longest_history(study),
-            "seed": study.seed,
-        }
+    for task in _tasks(study, configuration, shards, encoder, who, chosen):
+        folder = folders[task["name"]] = out / task["name"]
         found = origin_of(folder)
         if folder.exists() and found is None:
             raise DataError(f"{folder}: is there and holds no refined encoder", "choose another --out")
-        if found != origin:
-            tasks.append(
-                {
-                    "number": len(tasks),
-                    "configuration": configuration.model_dump(mode="json"),
-                    "subjects": [subject],
-                    "out": str(folder.resolve()),
-                    "origin": origin,
-                }
-            )
-    folders = {subject: out / subject for subject in who}
-    done = tuple(str(task["subjects"][0]) for task in tasks)
-    kept = tuple(subject for subject in who if subject not in done)
-    if not tasks:
-        return RefinedSubjects(folders, done, kept)
-    tracker = opened(study, progress)
-    largest = max(done, key=lambda subject: shards.card.subjects[subject].targets)
-    with connected(address, cpus):
-        refuse_on_this_cluster(study, shards, encoder, (largest,), configuration)
-        check_storage([study.results, out], [study.shards / CARD_NAME])
-        with tracker.answering():
-            parent = tracker.begin("refine", f"refine {study.name} into {out.name}", study, shards.card)
-        with outbox(tracker, study, parent, progress) as box:
-            memory = Memory(box, "subject", parent, len(tasks), progress)
-            try:
-                outcomes = run_trials(study, memory, f"refine-{parent[:8]}", len(tasks), tasks=tasks)
-            except BaseException:
-                box.end(parent, "KILLED")
-                raise
-            for outcome in outcomes:
-                if not outcome.failed:
-                    box.artifact(outcome.run_id, Path(tasks[outcome.number]["out"]), "encoder")
-            failed = [outcome for outcome in outcomes if outcome.failed]
-            box.end(parent, "FAILED" if failed else "FINISHED")
-    if failed:
-        raise RunsFailed(tuple((str(tasks[one.number]["subjects"][0]), one.reason) for one in failed))
-    return RefinedSubjects(folders, done, kept)
+        if found != task["origin"]:
+            tasks.append(task | {"number": len(tasks), "out": str(folder.resolve())})
+    done = tuple(task["name"] for task in tasks)
+    begun = set(done)
+    kept = tuple(name for name in folders if name not in begun)
+    if tasks:
+        _refuse_small_disk(out, len(tasks), encoder)
+        tracker = opened(study, progress)
+        largest = max(
+            (str(task["subjects"][0]) for task in tasks), key=lambda one: shards.card.subjects[one].targets
+        )
+        with connected(address, cpus):
+            refuse_on_this_cluster(study, shards, encoder, (largest,), configurations)
+            check_storage([study.results, out], [study.shards / CARD_NAME])
+            tags = circumstances(Path.cwd(), connected_shape())
+            with tracker.answering():
+                parent = tracker.begin(
+                    "refine", f"refine {study.name} into {out.name}", study, shards.card, tags
+                )
+            with outbox(tracker, study, parent, progress) as box:
+                memory = Memory(box, "subject" if chosen is None else "subset", parent, len(tasks), progress)
+                try:
+                    outcomes = run_trials(study, memory, f"refine-{parent[:8]}", len(tasks), tasks=tasks)
+                except BaseException:
+                    box.end(parent, "KILLED")
+                    raise
+                failed = {done[outcome.number]: outcome.reason for outcome in outcomes if outcome.failed}
+                if chosen is not None:
+                    whole = [folder for name, folder in folders.items() if name not in failed]
+                    for path in _tell(whole, out) if whole else ():
+                        box.artifact(parent, path)
+                box.end(parent, "FAILED" if failed else "FINISHED")
+        if failed:
+            raise RunsFailed(tuple(failed.items()))
+    scores = () if chosen is None else tuple(map(subset_score, folders.values()))
+    registered = None if model is None else register(opened(study, progress), model, configuration, who)
+    return RefinedSubjects(out, folders, done, kept, scores, registered)
 
 
-def _check_ours(out: Path) -> None:
+def _tasks(
+    study: Study,
+    configuration: Configuration,
+    shards: Shards,
+    encoder: Encoder,
+    who: Sequence[str],
+    subsets: Sequence[Subset] | None,
+) -> Iterator[dict[str, Any]]:
+    """What is asked for: tasks as `workshop.Task`, but for number and folder.
+
+    A subject's come one after the other: its warm actors keep what they read of it.
+    """
+    shared = {
+        "encoder": encoder.digest,
+        "dataset": shards.card.digest,
+        "split": study.split.model_dump(mode="json"),
+        "longest_history": longest_history(study),
+        "seed": study.seed,
+    }
+    rest = short_digest(Subset("", {}).alone(configuration).model_dump(mode="json"))
+    wanted: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+    for subset in subsets or (None,):
+        own = configuration if subset is None else subset.alone(configuration)
+        plain, trained = own.model_dump(mode="json"), trained_parameters(encoder, own)
+        task = {"configuration": plain, "trained_parameters": trained}
+        origin = {"configuration": own.digest} | shared
+        if subset is not None:
+            told = {"name": subset.name, "unfrozen": plain["unfrozen"], "rest": rest}
+            origin[SUBSET] = told | {"parameters": trained, "layers": encoder.layers}
+        wanted.append(("" if subset is None else f"{subset.name}/", task, origin))
+    for subject in who:
+        for place, task, origin in wanted:
+            own_origin = {"subject": subject} | origin
+            yield task | {"name": f"{place}{subject}", "subjects": [subject], "origin": own_origin}
+
+
+def _tell(folders: Sequence[Path], out: Path) -> tuple[Path, Path]:
+    """Write a table of what every subset brought, and a picture of the means over subjects."""
+    scores = [subset_score(folder) for folder in folders]
+    write_whole(out / TABLE, as_tsv(scores))
+    (out / PICTURE).write_bytes(heat_map_png(averaged(scores)))
+    return out / TABLE, out / PICTURE
+
+
+def _refuse_small_disk(out: Path, count: int, encoder: Encoder) -> None:
+    """Raise DataError if so many copies of an encoder don't fit where they go."""
+    size = count * sum(4 * parameter.numel() for parameter in encoder.model.parameters())  # float32
+    above = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(above).free
+    if size > free:
+        raise DataError(
+            f"{out}: {count} refined encoders take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
+            "name fewer subjects or subsets, or a folder on a larger disk as --out",
+        )
+
+
+def _check_ours(out: Path, subsets: Sequence[Subset] | None) -> None:
     """Raise DataError if a folder holds things, but no refined encoder among them."""
     held = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
-    if held and not any(origin_of(path) for path in held):
+    if subsets is not None:
+        ours = {TABLE, PICTURE, *(subset.name for subset in subsets)}
+        held = [path for path in held if path.name not in ours]
+    if held and not any(origin_of(path) for path in out.glob("*" if subsets is None else "*/*")):
         raise DataError(f"{out}: is not empty and holds no refined encoder", "choose another --out")

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from wav2bold.cluster.connect import connected
+from wav2bold.cluster.shape import connected_shape
 from wav2bold.cluster.storage import check_storage
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import CARD_NAME, DatasetCard, open_shards
@@ -16,6 +18,7 @@ from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.asking import Asking
+from wav2bold.tuning.circumstances import circumstances
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.goals import trained_parameters
 from wav2bold.tuning.outbox import Outbox, opened, outbox
@@ -100,15 +103,16 @@ def sweep(
             tracker = opened(study, progress, make=not resume)
             who = identity(study, encoder, card.digest, subjects)
             trained = partial(trained_parameters, encoder)
+            now = circumstances(Path.cwd(), connected_shape())
             with tracker.answering():
                 if resume:
                     parent = tracker.newest_sweep()
                     refuse_other(tracker, parent, who)
-                    tracker.begin_again(parent, study, card)
+                    tracker.begin_again(parent, study, card, now)
                     source = tracker.tags_of(parent).get(SOURCE)
                 else:
                     source = None if warm_start is None else source_of(study, warm_start, who)
-                    tags = marked(who) | ({} if source is None else {SOURCE: source})
+                    tags = now | marked(who) | ({} if source is None else {SOURCE: source})
                     parent = tracker.begin("sweep", f"sweep {study.name}", study, card, tags)
             with outbox(tracker, study, parent, progress) as box:
                 try:

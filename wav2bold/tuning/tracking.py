@@ -188,7 +188,10 @@ class Tracker:
     def begin(
         self, kind: str, name: str, study: Study, card: DatasetCard, tags: Mapping[str, str] | None = None
     ) -> str:
-        """Start a run of a kind ("sweep", "refine"); its id. Study file and dataset are logged with it."""
+        """Start a run of a kind ("sweep", "refine"); its id.
+
+        Study file, search space and dataset are logged with it.
+        """
         run = self._client.create_run(
             self._experiment_id, run_name=name, tags={KIND: kind} | dict(tags or {})
         )
@@ -196,9 +199,13 @@ class Tracker:
         return str(run.info.run_id)
 
     @_whole
-    def begin_again(self, run_id: str, study: Study, card: DatasetCard) -> None:
-        """Go on with a run that `begin` started, whatever became of it."""
+    def begin_again(
+        self, run_id: str, study: Study, card: DatasetCard, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Go on with a run that `begin` started, whatever became of it. tags: in place of those it has."""
         self._reopen(run_id)
+        if tags:
+            self.tags(run_id, tags)
         self._describe(run_id, study, card)
 
     @_whole
@@ -227,7 +234,7 @@ class Tracker:
             KIND: kind,
             "mlflow.parentRunId": parent,
             NUMBER: str(more["number"]),
-            CONFIGURATION: yaml.safe_dump(configuration.model_dump(mode="json")),
+            CONFIGURATION: as_tag(configuration),
         }
         if local is not None:
             tags[LOCAL_NAME] = local
@@ -343,6 +350,14 @@ class Tracker:
             f"MLflow at {masked(self.uri)} remembers no sweep of {self._name}", "run `wav2bold sweep` first"
         )
 
+    def refined(self, configuration: Configuration) -> dict[str, Run]:
+        """By subject, the newest finished refinement with a configuration, whose run has the encoder."""
+        found: dict[str, Run] = {}
+        for run in self._search(f"tags.`{KIND}` = 'subject' AND attributes.status = 'FINISHED'"):
+            if run.data.tags.get(CONFIGURATION) == as_tag(configuration):
+                found.setdefault(run.data.params["subjects"], run)
+        return found
+
     def trials_beginning(self, run_id: str) -> list[Trial]:
         """Trials of any sweep of the study whose run ids begin like this."""
         runs = self._search(f"tags.`{KIND}` = 'trial'")
@@ -391,6 +406,8 @@ class Tracker:
         if study.search.storage is not None:
             data["search"]["storage"] = masked(study.search.storage)
         self._client.log_dict(run_id, data, "study.yaml")
+        rates = study.encoder_rates.model_dump(mode="json")
+        self._client.log_dict(run_id, data["search"]["space"] | {"encoder_lr": rates}, "space.yaml")
         params = {"seed": study.seed, "encoder": study.encoder, "dataset_digest": card.digest}
         known = self._client.get_run(
             run_id
@@ -453,6 +470,11 @@ class Tracker:
             found = self._client.get_experiment_by_name(self._name)
         assert found is not None, f"experiment {self._name} vanished"
         return found
+
+
+def as_tag(configuration: Configuration) -> str:
+    """A configuration as runs have it."""
+    return str(yaml.safe_dump(configuration.model_dump(mode="json")))
 
 
 def flat(data: Mapping[str, Any]) -> dict[str, Any]:

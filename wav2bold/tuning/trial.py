@@ -10,6 +10,7 @@ from ray import tune
 from wav2bold.config import Configuration, Study
 from wav2bold.errors import UserError
 from wav2bold.trainables.scores import Report
+from wav2bold.tuning.footprint import Footprint
 from wav2bold.tuning.workshop import Workshop
 
 METRIC = "best_score"
@@ -30,6 +31,7 @@ class WarmTrial(tune.Trainable):
         """Take the first configuration. study: a `Study` as JSON, paths absolute.  cpus: threads to use."""
         torch.set_num_threads(max(int(cpus), 1))
         self._workshop = Workshop(Study.model_validate(study))
+        self._footprint = Footprint()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -64,6 +66,8 @@ class WarmTrial(tune.Trainable):
             METRIC: self._best,
             "seconds": report.seconds,
             "note": report.note,
+            # several workers have processes of their own
+            "system": self._footprint.figures() if self._workshop.study.search.workers == 1 else {},
             "failed": "",
             "last": report.last,
             "done": report.last,

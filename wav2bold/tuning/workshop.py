@@ -22,7 +22,8 @@ from wav2bold.trainables.team import ALONE, Team
 
 Task = Mapping[str, Any]
 """What to refine, JSON-like: `number`; `configuration`, a `Configuration`; `subjects`, who are refined
-jointly; `out`, the folder for the refined encoder, absent where none is wanted; `origin`, written into it."""
+jointly; `out`, the folder for the refined encoder, absent where none is wanted; `origin`, written into it;
+`name`, what it is called where it is no trial of a sweep."""
 
 
 class Workshop:
