@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,13 +20,16 @@ TAKES_S = 120
 HEAVY = ["wav2bold.tuning.sweep", "transformers.models.wav2vec2", "mlflow.store.tracking.sqlalchemy_store"]
 
 
-def small_study(folder: Path, name: str = "listeners", **search: Any) -> Study:
-    """A person who heard four stories of 24 s; a trial takes a tenth of a second."""
+def small_study(
+    folder: Path, name: str = "listeners", people: Sequence[str] = ("sub-001",), **search: Any
+) -> Study:
+    """A person, or several, who heard four stories of 24 s; a trial takes a tenth of a second."""
     if not (folder / "shards").exists():
         random = np.random.default_rng(0)
         sounds = {story: speech(SECONDS, number) for number, story in enumerate(STORIES)}
         bold = {
-            ("sub-001", story): volumes(random.standard_normal((int(SECONDS) + 1, 3)), TR_S)
+            (person, story): volumes(random.standard_normal((int(SECONDS) + 1, 3)), TR_S)
+            for person in people
             for story in STORIES
         }
         on_disk(folder / "shards", sounds, bold, TR_S)
@@ -58,10 +62,21 @@ def drive(study: Study, kill_at: int | None = None, **options: Any) -> tuple[int
     return process.exitcode, sent.value
 
 
+def stand_ins() -> dict[str, Any]:
+    """What a sweep without a cluster has in place of names of `wav2bold.tuning.sweep`."""
+    from wav2bold.cluster.connect import Resources
+
+    return {
+        "connected": lambda *_: nullcontext(Resources(2, 0)),
+        "refuse_on_this_cluster": lambda *_: None,
+        "check_storage": lambda *_: None,
+        "run_trials": _side_by_side,
+    }
+
+
 def _drive(study: Study, sent: Any, kill_at: int | None, options: dict[str, Any]) -> None:
     from sqlalchemy import Engine, event
 
-    from wav2bold.cluster.connect import Resources
     from wav2bold.errors import TrackingError
     from wav2bold.tuning import sweep as step
 
@@ -70,9 +85,8 @@ def _drive(study: Study, sent: Any, kill_at: int | None, options: dict[str, Any]
         if sent.value == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    step.connected = lambda *_: nullcontext(Resources(2, 0))
-    step.refuse_on_this_cluster = step.check_storage = lambda *_: None  # there is no cluster
-    step.run_trials = _side_by_side
+    for name, stand_in in stand_ins().items():
+        setattr(step, name, stand_in)
     event.listen(Engine, "after_cursor_execute", count)
     try:
         step.sweep(study, **options)
@@ -89,7 +103,7 @@ def _side_by_side(study: Study, memory: Any, name: str, trials: int, *, search: 
     """
     from ray.tune.schedulers import TrialScheduler
 
-    from wav2bold.tuning.trial import METRIC, WarmTrial
+    from wav2bold.tuning.trial import WarmTrial
 
     class Here(WarmTrial):
         def setup(self, config: dict[str, Any]) -> None:
@@ -118,5 +132,5 @@ def _side_by_side(study: Study, memory: Any, name: str, trials: int, *, search: 
             running.remove(trial)
             idle.append(trial.actor)
             scheduler.on_trial_complete(None, trial, result)
-            search.on_trial_complete(trial.trial_id, {METRIC: result[METRIC]})
+            search.on_trial_complete(trial.trial_id, result)
             memory.on_trial_complete(0, [], trial)

@@ -18,7 +18,7 @@ from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.tuning.best import winner_of
+from wav2bold.tuning.best import certainty, winner_of
 from wav2bold.tuning.tracking import Tracker, Trial
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
@@ -31,6 +31,7 @@ class Findings:
     best: scores of each subject's encoder refined with the best configuration; paper: likewise with
     the paper's, empty if that was not refined.  targets: per subject a row per target, with
     hemisphere and vertex or x_mm, y_mm, z_mm, and the noise ceiling of one recording.
+    certainty: how sure the sweep was that its best trial betters the first; "" if it didn't say.
     """
 
     study: Study
@@ -42,6 +43,7 @@ class Findings:
     best: dict[str, Evaluation]
     paper: dict[str, Evaluation]
     targets: dict[str, pd.DataFrame]
+    certainty: str = ""
 
     @property
     def winner(self) -> Trial:
@@ -68,7 +70,8 @@ def find(
     tracker = Tracker(study, make=False)
     sweep = tracker.newest_sweep()
     trials = tuple(tracker.trials(sweep))
-    if winner_of(trials) is None:
+    winner = winner_of(trials)
+    if winner is None:
         raise TrackingError(f"no trial of the newest sweep of {study.name} has finished", "sweep again")
     folders = {kind: _refined(study.results / kind) for kind in ("refined", "refined-paper")}
     if not folders["refined"]:
@@ -103,6 +106,7 @@ def find(
         best=ordered["refined"],
         paper=ordered["refined-paper"],
         targets={subject: shards.targets(subject) for subject in ordered["refined"]},
+        certainty=certainty(study, winner),
     )
 
 

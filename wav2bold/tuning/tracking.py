@@ -7,9 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -31,6 +32,12 @@ KIND = "wav2bold.kind"
 NUMBER = "wav2bold.number"
 CONFIGURATION = "wav2bold.configuration"
 REASON = "wav2bold.reason"
+STOPPED = "wav2bold.stopped_early"
+WINNER = "wav2bold.winner"
+CERTAINTY = "wav2bold.winner.certainty"
+"""Tags of a sweep: its best trial's number, and how sure it is that it betters the paper's configuration."""
+OF_SUBJECT = "score."
+"""Before a subject's name, in the metric that is its score in a trial that refined each by itself."""
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
@@ -45,6 +52,10 @@ class Trial:
     status: as MLflow says.  seconds: the trial's own work, up to its last epoch.
     reason: why it failed, or "".
     trained_parameters: how many numbers of the encoder it trained; None if nobody counted.
+    drift: as in `Report`, None if nobody measured it.
+    stopped: whether it was, before its last epoch or subject.
+    subjects: whom it refined. Where that was one after the other, `reduce` says what its score is of theirs,
+    which subject_scores has as far as it came, and `scores` is by subject, each with those before it.
     """
 
     run_id: str
@@ -56,6 +67,23 @@ class Trial:
     seconds: float
     reason: str = ""
     trained_parameters: int | None = None
+    drift: float | None = None
+    stopped: bool = False
+    subjects: tuple[str, ...] = ()
+    reduce: str | None = None
+    subject_scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its score is of all its subjects, and so can be compared with others'."""
+        return self.reduce is None or not self.stopped
+
+    @property
+    def told(self) -> tuple[float, ...]:
+        """Its score as it was after each epoch or subject."""
+        if self.reduce is not None or not self.configuration.keeps_best:
+            return self.scores
+        return tuple(accumulate(self.scores, max))
 
 
 @dataclass(frozen=True)
@@ -330,8 +358,10 @@ class Tracker:
         scores = tuple(by_epoch.values())
         params, tags = run.data.params, run.data.tags
         configuration = Configuration.model_validate(yaml.safe_load(tags[CONFIGURATION]))
-        kept = scores if configuration.keeps_best else scores[-1:]
+        reduction = params.get("reduce")
+        kept = scores if configuration.keeps_best and reduction is None else scores[-1:]
         trained = params.get("trained_parameters")
+        metrics = run.data.metrics
         return Trial(
             run_id=run.info.run_id,
             number=int(tags.get(NUMBER) or params["number"]),  # the tag is younger
@@ -342,6 +372,15 @@ class Tracker:
             seconds=run.data.metrics.get("seconds", float("nan")),
             reason=tags.get(REASON, ""),
             trained_parameters=None if trained is None else int(trained),
+            drift=metrics.get("drift"),
+            stopped=tags.get(STOPPED) == "true",
+            subjects=tuple(params.get("subjects", "").split()),
+            reduce=reduction,
+            subject_scores={
+                key.removeprefix(OF_SUBJECT): score
+                for key, score in sorted(metrics.items())
+                if key.startswith(OF_SUBJECT)
+            },
         )
 
     def _search(self, query: str, limit: int | None = None, experiment_id: str | None = None) -> list[Run]:
