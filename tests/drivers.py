@@ -62,6 +62,13 @@ def drive(study: Study, kill_at: int | None = None, **options: Any) -> tuple[int
     return process.exitcode, sent.value
 
 
+class Running(SimpleNamespace):
+    """A trial: Ray's are keys of dictionaries."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
 def stand_ins() -> dict[str, Any]:
     """What a sweep without a cluster has in place of names of `wav2bold.tuning.sweep`."""
     from wav2bold.cluster.connect import Resources
@@ -117,7 +124,7 @@ def _side_by_side(study: Study, memory: Any, name: str, trials: int, *, search: 
         while asked < trials and (task := search.suggest(f"t{asked}")) is not None:
             actor = idle.pop() if idle else Here(task)
             actor.reset_config(task)
-            trial = SimpleNamespace(trial_id=f"t{asked}", config=task, last_result=None, actor=actor)
+            trial = Running(trial_id=f"t{asked}", config=task, last_result=None, actor=actor)
             asked += 1
             scheduler.on_trial_add(None, trial)
             memory.on_trial_start(0, [], trial)
