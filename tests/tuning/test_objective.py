@@ -1,6 +1,7 @@
 """A sweep over subjects: each is refined by itself, and a poor configuration ends before the last of them."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import optuna
 import pytest
 from drivers import small_study, stand_ins
 
+from wav2bold import steps
 from wav2bold.config import Configuration, Objective, Search, Study
 from wav2bold.datasets.shards import open_shards
 from wav2bold.datasets.windows import windows
@@ -17,7 +19,7 @@ from wav2bold.errors import StudyError
 from wav2bold.trainables.refine import Material
 from wav2bold.trainables.scores import Report, brain_score, pearson
 from wav2bold.tuning import sweep as step
-from wav2bold.tuning.best import by_score, winner_of
+from wav2bold.tuning.best import by_score, pareto, winner_of
 from wav2bold.tuning.kept import kept_of
 from wav2bold.tuning.storage import storage_url
 from wav2bold.tuning.sweep import Swept, sweep
@@ -103,7 +105,7 @@ def test_a_poor_configuration_is_stopped_after_its_first_subject_and_can_not_win
 ) -> None:
     monkeypatch.setattr("wav2bold.tuning.workshop.refine", scores_by_table)
     options: dict[str, Any] = {"objective": {"subjects": "all"}, "stopping": stopping, "sampler": "random"}
-    study = small_study(folder, f"stopped-{stopping}", trials=14, **options)
+    study = small_study(folder, f"stopped-{stopping}", trials=10, **options)
     swept = sweep(study)
     trials = trials_of(study)
     stopped = [one for one in trials if one.stopped]
@@ -120,9 +122,9 @@ def test_a_poor_configuration_is_stopped_after_its_first_subject_and_can_not_win
     assert states == ["PRUNED" if one.stopped else "COMPLETE" for one in trials]
     assert memory.best_value == swept.best.best_score
 
-    halves = small_study(folder, f"halves-{stopping}", trials=7, **options)
+    halves = small_study(folder, f"halves-{stopping}", trials=5, **options)
     sweep(halves)
-    more = small_study(folder, f"halves-{stopping}", trials=14, **options)
+    more = small_study(folder, f"halves-{stopping}", trials=10, **options)
     sweep(more, resume=True)  # by a driver that knows only what was remembered
     assert told(more) == told(study)
     memory = optuna.load_study(
@@ -131,11 +133,31 @@ def test_a_poor_configuration_is_stopped_after_its_first_subject_and_can_not_win
     assert [one.state.name for one in memory.trials] == states
 
     warm = small_study(folder, f"warm-{stopping}", trials=1, **options)
-    assert sweep(warm, warm_start=study.name).warm == 14
+    assert sweep(warm, warm_start=study.name).warm == 10
     memory = optuna.load_study(
         study_name=f"{warm.name}/{Tracker(warm).newest_sweep()}", storage=storage_url(warm)
     )
-    assert [one.state.name for one in memory.trials[:14]] == states
+    assert [one.state.name for one in memory.trials[:10]] == states
+
+
+def test_drift_is_told_to_the_sampler_also_of_trials_that_ended_before(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drifting(material: Material, configuration: Configuration, *anything: Any) -> Any:
+        for report in scores_by_table(material, configuration):
+            yield replace(report, drift=configuration.history / 8)
+
+    monkeypatch.setattr("wav2bold.tuning.workshop.refine", drifting)
+    options: dict[str, Any] = {"objective": {}, "sampler": "nsgaii", "second_goal": "drift"}
+    for trials, resume in ((3, False), (6, True)):
+        study = small_study(folder, "drifting", trials=trials, **options)
+        swept = sweep(study, resume=resume)
+    memory = optuna.load_study(study_name=f"{study.name}/{swept.run_id}", storage=storage_url(study))
+    wanted = [[one.best_score, one.configuration.history / 8] for one in trials_of(study)]
+    assert [one.values for one in memory.trials] == wanted
+    front = steps.ranked(study, pareto=True)
+    assert front == pareto(trials_of(study), "drift")
+    assert len({one.configuration.history for one in front}) == len(front) > 1  # worse and nearer, each
 
 
 class Here(WarmTrial):
@@ -190,8 +212,8 @@ def kept_score(study: Study, swept: Swept, number: int, subject: str) -> float:
 
 
 def test_predictions_of_the_first_and_the_best_are_kept_and_no_others(folder: Path) -> None:
-    apart = small_study(folder, "kept-apart", trials=5, objective={"subjects": PEOPLE[:2]}, stopping="none")
-    joint = small_study(folder, "kept-joint", trials=5, stopping="none", sampler="random")
+    apart = small_study(folder, "kept-apart", trials=4, objective={"subjects": PEOPLE[:2]}, stopping="none")
+    joint = small_study(folder, "kept-joint", trials=4, stopping="none", sampler="random")
     for study in (apart, joint):
         swept = sweep(study)
         trials = trials_of(study)

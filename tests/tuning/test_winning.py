@@ -1,4 +1,4 @@
-"""How sure it is that the best trial betters the first: what the tests in `evaluation` say of known arrays."""
+"""How sure it is that the best trial betters the first is what `evaluation` says of known arrays."""
 
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from wav2bold.tuning.winning import TABLE, remember_winner
 from wav2bold.tuning.workshop import longest_history
 
 PEOPLE = ("sub-001", "sub-002")
-NEITHER = 3
-"""Targets of each; in the first one the winner is far better, in the others it is not."""
+WIDTH = 3
+"""Targets of each. Of the first the winner is far better, of the others it is not."""
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_each_targets_p_is_that_of_the_paired_permutation(study: Study, tmp_path
     tr_s = shards.card.tr_s
     wanted = [improvement_p(some.y, *two, some.story, tr_s) for some, *two in told.values()]
     found = rows(tracker, sweep, tmp_path)
-    assert found["subject"].tolist() == [subject for subject in PEOPLE for _ in range(NEITHER)]
+    assert found["subject"].tolist() == [subject for subject in PEOPLE for _ in range(WIDTH)]
     assert found["target"].tolist() == [0, 1, 2] * 2
     assert found["p"] == pytest.approx(np.concatenate(wanted))
     better = stats.false_discovery_control(np.nan_to_num(np.concatenate(wanted), nan=1.0)) <= 0.05
