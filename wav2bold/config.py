@@ -648,7 +648,7 @@ class Study(Options):
     results: Path = Path()
     """Folder of `mlflow.db`, the activation store and the refined encoders."""
     subjects: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_named_once)] | None = None
-    """Subjects that a sweep refines jointly; null for all."""
+    """Subjects that a sweep refines, jointly unless search.objective says otherwise; null for all."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
     cleaning: Cleaning = Cleaning()

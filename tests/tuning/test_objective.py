@@ -115,6 +115,7 @@ def test_a_poor_configuration_is_stopped_after_its_first_subject_and_can_not_win
     assert all(len(one.subject_scores) == 3 for one in whole)
     # their scores are higher than that of any who went on to the difficult subjects
     assert min(one.best_score for one in stopped) > max(one.best_score for one in whole)
+    assert steps.runs(study)[0].best_score == swept.best.best_score
     assert swept.best.number == winner_of(trials).number in {one.number for one in whole}
     assert [one.is_whole for one in by_score(trials)] == [True] * len(whole) + [False] * len(stopped)
     memory = optuna.load_study(study_name=f"{study.name}/{swept.run_id}", storage=storage_url(study))

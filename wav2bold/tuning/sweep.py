@@ -124,7 +124,7 @@ def sweep(
                 swept = Swept(parent, tracker.uri, tuple(outcomes), len(warm))
                 if swept.best is not None:
                     number = swept.best.number
-                    sure = remember_winner(study, shards, subjects, tracker, parent, number)
+                    sure = remember_winner(study, shards, subjects, tracker, parent, number, progress)
                     swept = replace(swept, certainty=sure)
             except BaseException:
                 tracker.end(parent, "KILLED")

@@ -90,8 +90,8 @@ class Trial:
 class Remembered:
     """A sweep or a refinement as MLflow remembers it.
 
-    parts: how many of its trials or subjects ended how, by status.  best_score: the highest of theirs, NaN if
-    there is none.  seconds: until it ended, None if it hasn't.
+    parts: how many of its trials or subjects ended how, by status.  best_score: the highest of those that are
+    whole, NaN if there is none.  seconds: until it ended, None if it hasn't.
     """
 
     run_id: str
@@ -311,7 +311,8 @@ class Tracker:
         for child in children:
             parts[child.info.status] += 1
             score = child.data.metrics.get("best_score", float("nan"))
-            if child.info.status == "FINISHED" and not score <= best:
+            part = "reduce" in child.data.params and child.data.tags.get(STOPPED) == "true"
+            if child.info.status == "FINISHED" and not part and not score <= best:
                 best = score
         return Remembered(
             run_id=info.run_id,

@@ -19,6 +19,7 @@ from wav2bold.evaluation.intervals import Interval
 from wav2bold.evaluation.significance import LEVEL, significant
 from wav2bold.evaluation.versus import Versus, versus
 from wav2bold.pages.words import count, decimals
+from wav2bold.progress import Progress, silent
 from wav2bold.tuning.kept import Kept, kept_of
 from wav2bold.tuning.tracking import CERTAINTY, WINNER, Tracker
 from wav2bold.tuning.workshop import longest_history
@@ -28,7 +29,13 @@ TABLE = "winner.parquet"
 
 
 def remember_winner(
-    study: Study, shards: Shards, subjects: Sequence[str], tracker: Tracker, sweep: str, winner: int
+    study: Study,
+    shards: Shards,
+    subjects: Sequence[str],
+    tracker: Tracker,
+    sweep: str,
+    winner: int,
+    progress: Progress = silent,
 ) -> str:
     """Compare a sweep's best trial with its first and write that to its run in MLflow; a sentence on it.
 
@@ -39,7 +46,7 @@ def remember_winner(
     if winner == 0:
         told = "the best is the paper's configuration itself"
     else:
-        found = compared(study, shards, subjects, kept_of(study, sweep), winner)
+        found = compared(study, shards, subjects, kept_of(study, sweep), winner, progress)
         if found is None:
             told = (
                 f"whether trial {winner} betters the paper's configuration is not known: the predictions of "
@@ -61,12 +68,13 @@ def remember_winner(
 
 
 def compared(
-    study: Study, shards: Shards, subjects: Sequence[str], kept: Kept, winner: int
+    study: Study, shards: Shards, subjects: Sequence[str], kept: Kept, winner: int, progress: Progress
 ) -> dict[str, Versus] | None:
     """Each subject's comparison of the winner with trial 0; None if a prediction isn't there any more."""
     stories, longest = split_stories(study.split, shards.card), longest_history(study)
-    found = {}
+    found = dict[str, Versus]()
     for subject in subjects:
+        progress(f"comparing with the paper's configuration: {subject}", len(found), len(subjects))
         before, after = (kept.prediction(number, subject) for number in (0, winner))
         if before is None or after is None:
             return None
