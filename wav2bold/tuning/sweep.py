@@ -92,8 +92,7 @@ def sweep(
     card = shards.card
     stories = split_stories(study.split, card)
     subjects = swept_subjects(study, card)
-    one_by_one = study.search.objective is not None
-    if one_by_one:
+    if study.search.objective is not None:
         refuse_unheard(subjects, stories, card)
     elif study.configuration.head == "shared":
         refuse_other_places(shards, subjects)
