@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -29,13 +29,16 @@ Kills = Mapping[int, float]
 HEAVY = ["wav2bold.tuning.sweep", "transformers.models.wav2vec2", "mlflow.store.tracking.sqlalchemy_store"]
 
 
-def small_study(folder: Path, name: str = "listeners", **search: Any) -> Study:
-    """A person who heard four stories of 24 s; a trial takes a tenth of a second."""
+def small_study(
+    folder: Path, name: str = "listeners", people: Sequence[str] = ("sub-001",), **search: Any
+) -> Study:
+    """A person, or several, who heard four stories of 24 s; a trial takes a tenth of a second."""
     if not (folder / "shards").exists():
         random = np.random.default_rng(0)
         sounds = {story: speech(SECONDS, number) for number, story in enumerate(STORIES)}
         bold = {
-            ("sub-001", story): volumes(random.standard_normal((int(SECONDS) + 1, 3)), TR_S)
+            (person, story): volumes(random.standard_normal((int(SECONDS) + 1, 3)), TR_S)
+            for person in people
             for story in STORIES
         }
         on_disk(folder / "shards", sounds, bold, TR_S)
@@ -116,15 +119,26 @@ def sweep_here(study: Study, kills: Kills = MappingProxyType({}), **options: Any
     kills: by which call of an actor, counted from 0, how many seconds into it the actor is killed; each
     actor is then a process.
     """
-    from wav2bold.cluster.connect import Resources
     from wav2bold.tuning import sweep as step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step, "connected", lambda *_: nullcontext(Resources(2, 0)))
-        patch.setattr(step, "refuse_on_this_cluster", lambda *_: None)
-        patch.setattr(step, "check_storage", lambda *_: None)
-        patch.setattr(step, "run_trials", partial(_side_by_side, kills=dict(kills)))
+        for name, stand_in in stand_ins(kills).items():
+            patch.setattr(step, name, stand_in)
         return step.sweep(study, **options)
+
+
+def stand_ins(kills: Kills = MappingProxyType({})) -> dict[str, Any]:
+    """What a sweep without a cluster has in place of names of `wav2bold.tuning.sweep`."""
+    from wav2bold.cluster.connect import Resources
+    from wav2bold.cluster.shape import this_machine
+
+    return {
+        "connected": lambda *_: nullcontext(Resources(2, 0)),
+        "connected_shape": this_machine,
+        "refuse_on_this_cluster": lambda *_: None,
+        "check_storage": lambda *_: None,
+        "run_trials": partial(_side_by_side, kills=dict(kills)),
+    }
 
 
 class Actor:
@@ -205,8 +219,6 @@ def _side_by_side(
     """
     from ray.tune.schedulers import TrialScheduler
 
-    from wav2bold.tuning.trial import METRIC
-
     calls = count()
     begin = partial(Actor, kills=kills, calls=calls) if kills else _warm_trial
     random = np.random.default_rng()  # speed is chance
@@ -240,7 +252,7 @@ def _side_by_side(
             running.remove(trial)
             idle.append(trial.actor)
             scheduler.on_trial_complete(None, trial, result)
-            search.on_trial_complete(trial.trial_id, {METRIC: result[METRIC]})
+            search.on_trial_complete(trial.trial_id, result)
             memory.on_trial_complete(0, [], trial)
     assert not kills, f"the sweep ended before {kills}"
     return list(memory.outcomes)

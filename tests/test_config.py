@@ -188,6 +188,16 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         ("search: {sampler: nsga}", "nsga is none of tpe, gp, cmaes, random, nsgaii; did you mean nsgaii?"),
         ("search: {storage: optuna.db}", "search.storage: no URL of a database; write sqlite:///FILE or"),
         ("search: {sampler: nsgaii, stopping: asha}", "has two goals; set stopping: none"),
+        ("search: {second_goal: drift}", "second_goal: drift is for sampler: nsgaii; tpe has one goal"),
+        ("search: {sampler: nsgaii, second_goal: drif}", "search.second_goal: drif is none of trained_param"),
+        ("search: {objective: {subjects: []}}", "search.objective.subjects: empty; name at least one"),
+        ("search: {objective: {subjects: [a, b, a]}}", "search.objective.subjects: a is named twice"),
+        ("search: {objective: {reduce: max}}", "search.objective.reduce: max is none of mean, median, min"),
+        ("search: {objective: pretrain}", "search.objective: pretrain stands where options belong"),
+        (
+            "subjects: [a]\nsearch: {objective: {subjects: [a, b]}}",
+            "search.objective.subjects: b is none of the study's subjects; add it to subjects, or leave",
+        ),
         (
             "configuration: {context: stretch}\nsearch: {space: {pooling: [tr, mean]}}",
             "search.space.pooling: configuration.context: stretch reads the encoder's output by TRs; leave",
@@ -204,6 +214,17 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 )
 def test_an_impossible_search_says_why(tmp_path: Path, more: str, said: str) -> None:
     assert said in mistake(tmp_path, more)
+
+
+@pytest.mark.parametrize(
+    ("subjects", "kept"),
+    [("", None), ("subjects: all", None), ("subjects: a", ("a",)), ("subjects: [b, a]", ("b", "a"))],
+)
+def test_an_objective_names_subjects_in_their_order(
+    tmp_path: Path, subjects: str, kept: tuple[str, ...] | None
+) -> None:
+    objective = load(tmp_path, f"search: {{objective: {{{subjects}}}}}").search.objective
+    assert (objective.subjects, objective.reduce) == (kept, "mean")
 
 
 def test_a_dimension_is_fixed_by_one_choice(tmp_path: Path) -> None:

@@ -302,12 +302,17 @@ def sweep(
     winner = swept.best
     if warm_start is not None:
         out.print(f"{swept.warm} trials of {warm_start} were known from the beginning", markup=False)
+    if winner is None:
+        out.print(f"{len(swept.outcomes)} trials; none has a score", markup=False)
+        return
     out.print(
         f"{len(swept.outcomes)} trials; best is trial {winner.number} with brain score "
         f"{winner.best_score:.4f} on the validation stories (MLflow run {winner.run_id})",
         markup=False,
         soft_wrap=True,
     )
+    if swept.certainty:
+        out.print(swept.certainty, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -322,7 +327,7 @@ def best(
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="List so many of the best.")] = None,
     pareto: Annotated[
-        bool, typer.Option("--pareto", help="List those that none betters in score and trained parameters.")
+        bool, typer.Option("--pareto", help="List those that none betters in score and search.second_goal.")
     ] = False,
     register: Register = None,
     as_json: Json = False,
@@ -339,13 +344,18 @@ def best(
             f"trial {trial.number}, brain score {trial.best_score:.4f} on the validation stories",
             markup=False,
         )
+        if sure := steps.certainty(study, trial):
+            out.print(sure, markup=False, soft_wrap=True)
         out.print(trial.configuration.as_yaml().rstrip(), markup=False)
         return
+    from wav2bold.config import Study
+    from wav2bold.tuning.goals import second_goal
     from wav2bold.tuning.listing import as_data, trials_table
 
     trials = steps.ranked(study, where, pareto=pareto) if top or pareto else [trial]
     trials = trials[:top]
-    _show([as_data(one) for one in trials] if as_json else trials_table(trials))
+    goal = second_goal(Study.load(study))
+    _show([as_data(one) for one in trials] if as_json else trials_table(trials, goal))
 
 
 @app.command()

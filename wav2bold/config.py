@@ -35,6 +35,8 @@ HiddenStates = tuple[int, ...] | Literal["weighted"] | None
 LayerRange = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 Sampler = Literal["tpe", "gp", "cmaes", "random", "nsgaii"]
 Stopping = Literal["asha", "median", "none"]
+Reduction = Literal["mean", "median", "min"]
+SecondGoal = Literal["trained_parameters", "drift"]
 
 
 def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -498,6 +500,21 @@ class Space(Options):
         return self
 
 
+class Objective(Options):
+    """What a trial's score is where it refines each subject by itself, one after the other."""
+
+    subjects: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_named_once)] | None = None
+    """Whom every trial refines, in this order: it can be stopped after each. all, or null: those of the
+    study's `subjects`."""
+    reduce: Reduction = "mean"
+    """What the score is of their brain scores: mean, median or min."""
+
+    @field_validator("subjects", mode="before")
+    @classmethod
+    def _all_or_listed(cls, subjects: object) -> object:
+        return None if subjects == "all" else _as_tuple(subjects)
+
+
 class Search(Options):
     """How the space is searched."""
 
@@ -515,13 +532,21 @@ class Search(Options):
     sampler: Sampler = "tpe"
     """What proposes (Optuna): tpe, tree-structured Parzen estimator over all parameters together; gp, a
     Gaussian process; cmaes, evolution of a normal distribution; random; or nsgaii, evolution towards two
-    goals, a high brain score and few trained parameters. gp and cmaes need a space whose parameters every
+    goals, a high brain score and what second_goal says. gp and cmaes need a space whose parameters every
     trial has."""
+    second_goal: SecondGoal | None = None
+    """What sampler: nsgaii makes small beside a high score: trained_parameters, how many numbers of the
+    encoder a trial trains; or drift, how far those moved from the pretrained ones, relative to their size.
+    null: trained_parameters for nsgaii, and nothing for the others, which have one goal."""
+    objective: Objective | None = None
+    """Score a configuration by refining each of several subjects by itself; null: by refining them jointly.
+    Not to be confused with configuration.objective, which says what stage 2 trains for."""
     stopping: Stopping | None = None
     """What ends a poor trial early: asha, successive halving; median, being worse than the median of earlier
     trials; or none. null: asha, and none for nsgaii."""
     grace_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs of stage 2 that every trial may run before it can be stopped; 0: after stage 1."""
+    """Epochs of stage 2 that every trial may run before it can be stopped; 0: after stage 1. Over several
+    subjects (objective) it has no meaning: a trial can be stopped after each of them."""
     reduction: Annotated[int, Field(ge=2)] = 2
     """At each rung of asha, one trial in this many goes on."""
     max_failures: Annotated[int, Field(ge=0)] = 1
@@ -548,6 +573,14 @@ class Search(Options):
             raise ValueError(
                 f"stopping: {self.stopping} judges by the brain score alone, and sampler: nsgaii has two "
                 "goals; set stopping: none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_some_have_two_goals(self) -> Self:
+        if self.second_goal is not None and self.sampler != "nsgaii":
+            raise ValueError(
+                f"second_goal: {self.second_goal} is for sampler: nsgaii; {self.sampler} has one goal"
             )
         return self
 
@@ -618,7 +651,7 @@ class Study(Options):
     results: Path = Path()
     """Folder of `mlflow.db`, the activation store and the refined encoders."""
     subjects: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_named_once)] | None = None
-    """Subjects that a sweep refines jointly; null for all."""
+    """Subjects that a sweep refines, jointly unless search.objective says otherwise; null for all."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
     cleaning: Cleaning = Cleaning()
@@ -657,6 +690,18 @@ class Study(Options):
                 "search.space.pooling: configuration.head: conv_linear goes over TRs, of which mean and last "
                 "leave one; keep tr and lanczos, or set head: linear"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_people_of_the_study(self) -> Self:
+        objective = self.search.objective
+        if objective is not None and objective.subjects is not None and self.subjects is not None:
+            for subject in objective.subjects:
+                if subject not in self.subjects:
+                    raise ValueError(
+                        f"search.objective.subjects: {subject} is none of the study's subjects; add it to "
+                        "subjects, or leave those out"
+                    )
         return self
 
     @model_validator(mode="after")

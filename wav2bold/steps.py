@@ -186,12 +186,22 @@ def best(study: AnyStudy, out: AnyPath | None = None, where: str | None = None) 
 def ranked(study: AnyStudy, where: str | None = None, *, pareto: bool = False) -> "list[Trial]":
     """Finished trials of the newest sweep, the best first.
 
-    pareto: only those than which no other scores as high and trains fewer parameters.
+    pareto: only those than which no other scores as high and has less of `search.second_goal`.
     """
+    study = _study(study)
+    from wav2bold.tuning import best as step
+    from wav2bold.tuning.goals import second_goal
+
+    trials = step.ranked(study, where)
+    return step.pareto(trials, second_goal(study)) if pareto else trials
+
+
+def certainty(study: AnyStudy, trial: "Trial") -> str:
+    """How sure it is that the newest sweep's best trial betters its first, the paper's; "" of any other."""
+    study = _study(study)
     from wav2bold.tuning import best as step
 
-    trials = step.ranked(_study(study), where)
-    return step.pareto(trials) if pareto else trials
+    return step.certainty(study, trial)
 
 
 def runs(study: AnyStudy) -> "list[Remembered]":

@@ -10,7 +10,7 @@ import torch
 from small_encoders import KINDS, save_small
 
 from wav2bold.config import PARAMETER_TYPES
-from wav2bold.trainables.changes import changes
+from wav2bold.trainables.changes import change_of, changes
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.families import SpeechModel
 
@@ -88,3 +88,16 @@ def test_a_change_of_what_was_zero_has_no_size(small: Encoder) -> None:
     rows = table(before, small.model)
     assert all(math.isnan(rows["bias", layer][1]) for layer in range(3))
     assert sum(math.isnan(change) for _, change in rows.values()) == 3
+
+
+def test_the_change_of_some_parameters_is_over_those_alone(small: Encoder) -> None:
+    after = copy.deepcopy(small.model)
+    with torch.no_grad():
+        after.encoder.layers[2].attention.k_proj.weight[0, 0] += 3
+        after.encoder.layers[1].attention.v_proj.weight[1, 2] -= 4
+        after.encoder.layers[0].attention.q_proj.weight += 1
+    names = [f"encoder.layers.{layer}.attention.{one}_proj.weight" for layer, one in ((2, "k"), (1, "v"))]
+    flat = [dict(small.model.named_parameters())[name].detach().numpy().ravel() for name in names]
+    truth = 5 / np.linalg.norm(np.concatenate(flat).astype(np.float64))
+    assert change_of(small.model, after, names) == pytest.approx(truth, rel=1e-5)
+    assert change_of(small.model, small.model, names) == change_of(small.model, after, []) == 0.0

@@ -20,6 +20,7 @@ from wav2bold.errors import RunsFailed
 from wav2bold.tuning import engine
 from wav2bold.tuning import subjects as step
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
+from wav2bold.tuning.sweep import sweep
 from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.trial import WarmTrial
 
@@ -148,6 +149,30 @@ def test_a_trial_of_adapters_alone_runs_all_its_epochs(study: Study, small_ray: 
     (remembered,) = tracker.trials(parent)
     assert remembered.configuration == adapters
     assert len(remembered.scores) == 1 + adapters.epochs
+
+
+def test_a_trial_that_is_stopped_after_a_subject_is_remembered_with_those_it_had(
+    study: Study, small_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial is worse than the one before: all but those of the first batch are stopped at once."""
+
+    class Worse(WarmTrial):
+        def step(self) -> dict[str, Any]:
+            told = super().step()
+            score = 0.5 - 0.01 * self._task["number"] - 0.2 * told["epoch"]
+            return told | {"score": score, "subject_score": score, "best_score": score}
+
+    monkeypatch.setattr(engine, "WarmTrial", Worse)
+    options = {"trials": 6, "sampler": "random", "objective": {"reduce": "min"}}
+    of = study.model_copy(update={"search": Search(space=study.search.space, **options)})
+    swept = sweep(of)
+    tracker = Tracker(of)
+    remembered = tracker.trials(tracker.newest_sweep())
+    assert [trial.is_whole for trial in remembered] == [True, True, False, False, False, False]
+    assert [len(trial.subject_scores) for trial in remembered] == [2, 2, 1, 1, 1, 1]
+    assert {trial.status for trial in remembered} == {"FINISHED"}
+    assert swept.best.number == 0  # of 0.3; those that were stopped have 0.45 and more
+    assert swept.certainty == "the best is the paper's configuration itself"
 
 
 def test_refine_tells_who_failed_and_keeps_the_others(study: Study, small_ray: None) -> None:

@@ -16,7 +16,7 @@ from wav2bold import steps
 from wav2bold.cli import app
 from wav2bold.config import Configuration, Study
 from wav2bold.errors import TrackingError
-from wav2bold.tuning.best import pareto
+from wav2bold.tuning.best import by_score, pareto, winner_of
 from wav2bold.tuning.listing import as_data, comparison_table, differences, runs_table, trials_table
 from wav2bold.tuning.tracking import Tracker, Trial
 
@@ -130,6 +130,35 @@ def test_of_equal_scores_the_one_that_trains_less_is_on_the_front(study: Study) 
     assert [trial.trained_parameters for trial in pareto(trials)] == [0]
     with pytest.raises(TrackingError, match="counted no trained parameters"):
         pareto([replace(trial, trained_parameters=None) for trial in trials])
+
+
+def test_drift_has_a_front_of_its_own(study: Study) -> None:
+    trials = [
+        replace(trial, drift=drift)
+        for trial, drift in zip(steps.ranked(study), (0.1, 0.3, 0.02, 0.02), strict=True)
+    ]
+    assert [trial.number for trial in trials] == [1, 0, 3, 2]
+    assert [trial.number for trial in pareto(trials, "drift")] == [1, 3]
+    text = shown(trials_table(trials, "drift"))
+    assert "drift" in text
+    assert "0.02" in text
+    assert "parameters" not in text
+    with pytest.raises(TrackingError, match="counted no drift"):
+        pareto(steps.ranked(study), "drift")
+
+
+def test_scores_on_fewer_subjects_come_last_and_never_win(study: Study) -> None:
+    first, *others = steps.ranked(study)
+    part = {"subjects": ("a", "b"), "reduce": "mean", "subject_scores": {"a": 0.35}, "stopped": True}
+    trials = [replace(first, **part), *others]
+    assert [trial.number for trial in by_score(trials)] == [0, 3, 2, 1]
+    assert winner_of(trials).number == 0
+    assert winner_of(trials[:1]) is None
+    assert first.number not in [trial.number for trial in pareto(trials)]
+    text = shown(trials_table(trials))
+    assert "stopped after 1 of 2 subjects" in " ".join(text.split())
+    assert "score.a" in shown(comparison_table(*trials[:2]))
+    assert as_data(trials[0])["subject_scores"] == {"a": 0.35}
 
 
 def test_sweeps_are_listed_with_what_became_of_their_trials(study: Study) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from parsed import Parsed
 
-from wav2bold.config import Configuration
+from wav2bold.config import Configuration, Search
 from wav2bold.errors import DataError
 from wav2bold.pages.brains import can_map
 from wav2bold.pages.look import DARK, LIGHT
@@ -341,6 +341,21 @@ def test_the_control_is_told_from_refinement(findings: Findings, html: str) -> N
     plain = " ".join(html.split())
     assert "The epoch with the highest score on the validation stories is kept. Wherever the head is" in plain
     assert "has no part in it" not in plain
+
+
+def test_a_search_over_subjects_is_told_from_a_joint_one(findings: Findings, html: str) -> None:
+    search = Search(sampler="nsgaii", second_goal="drift", objective={"reduce": "min"})
+    study = findings.study.model_copy(update={"search": search})
+    said = "trial 7 against the paper's configuration: targets better at FDR q 0.05: 3 of 560 targets"
+    other = dataclasses.replace(findings, study=study, certainty=said)
+    page = unescape(" ".join(render(other).split()))
+    assert "its score is the lowest of theirs on the validation stories" in page
+    assert "the subjects refined one by one and scored by the lowest" in page
+    assert "towards a high score and little change of the trained parameters" in page
+    assert f"On them: Trial{said[5:]}." in page
+    plain = " ".join(html.split())
+    assert "refined on all chosen subjects together" in plain
+    assert "On them" not in plain
 
 
 def test_adapters_are_told_in_the_methods(findings: Findings, html: str) -> None:

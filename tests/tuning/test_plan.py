@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from wav2bold.cli import app
 from wav2bold.cluster.shape import Machines, Shape
-from wav2bold.config import Configuration, Search, Split, Study
+from wav2bold.config import Configuration, Objective, Search, Split, Study
 from wav2bold.datasets.shards import open_shards
 from wav2bold.datasets.windows import windows
 from wav2bold.errors import ClusterError, DataError, StudyError
@@ -85,6 +85,15 @@ def test_too_little_memory_names_how_many_people_fit(study: Study) -> None:
         plan(study, people, machine(between))
     with pytest.raises(StudyError, match="give it a machine of 1 GB"):
         plan(study, people[:1], machine(0.1))
+
+
+def test_people_who_are_refined_one_by_one_take_the_memory_of_the_largest(study: Study) -> None:
+    people = tuple(WIDTHS)
+    search = study.search.model_copy(update={"objective": Objective()})
+    found = plan(study.model_copy(update={"search": search}), people, machine())
+    assert found.memory == plan(study, people[2:], machine()).memory
+    assert found.memory.total < plan(study, people, machine()).memory.total
+    assert (found.people, found.targets) == (3, 4005)
 
 
 def test_a_disk_without_room_for_the_first_trial_is_refused(

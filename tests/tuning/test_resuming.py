@@ -50,6 +50,7 @@ def test_a_second_driver_is_refused_and_comes_after_the_first(study: Study) -> N
         ({"configuration": Configuration(batch=9)}, "configuration"),
         ({"search": Search(parallel=3, sampler="random")}, "search.parallel, search.sampler"),
         ({"search": Search(space={"unfrozen": None})}, "search.space"),
+        ({"search": Search(objective={})}, "search.objective"),
     ],
 )
 def test_what_decides_a_sweep_may_not_have_changed(
@@ -68,6 +69,22 @@ def test_what_decides_a_sweep_may_not_have_changed(
         f"the newest sweep was begun with other {named} than there is now; put that back, or begin a new "
         "sweep without --resume"
     )
+
+
+def test_an_objective_that_was_there_may_not_be_gone_or_another(study: Study) -> None:
+    tracker = Tracker(study)
+    people = ["sub-001"]
+    mean, least = (
+        study.model_copy(update={"search": Search(objective={"reduce": reduce})})
+        for reduce in ("mean", "min")
+    )
+    listed = study.model_copy(update={"search": Search(objective={"subjects": people})})
+    begun = marked(identity(mean, ENCODER, "of shards", people))
+    sweep = tracker.begin("sweep", "sweep", study, made_up.findings().card, begun)
+    for other in (study, least):
+        with pytest.raises(TrackingError, match=r"begun with other search\.objective than there is now"):
+            refuse_other(tracker, sweep, identity(other, ENCODER, "of shards", people))
+    refuse_other(tracker, sweep, identity(listed, ENCODER, "of shards", people))  # the same, said otherwise
 
 
 def test_other_data_make_another_sweep(study: Study) -> None:

@@ -11,6 +11,7 @@ from wav2bold.config import Search, Study
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
 from wav2bold.tuning.asking import Asking
+from wav2bold.tuning.goals import Ended
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.storage import open_memory, reached, storage_url
 from wav2bold.tuning.tracking import Tracker
@@ -42,7 +43,7 @@ def test_what_was_proposed_and_told_is_there_for_the_next_process(
     assert file.is_file()
 
     memory = open_memory(of, "sweep", proposals(of))
-    again = Asking(memory, proposals(of), lambda _: 5, 12, {0: (0.25, of.configuration)})
+    again = Asking(memory, proposals(of), lambda _: 5, 12, {0: Ended(0.25, of.configuration)})
     assert again.left == 11
     assert again.suggest("other")["task"] == tasks[1]  # the one that was under way
     assert again.suggest("more") is None
@@ -72,7 +73,7 @@ def test_a_failed_trial_teaches_nothing(study: Study) -> None:
 def test_a_storage_that_lost_the_sweep_is_told(study: Study) -> None:
     memory = open_memory(study, "sweep", proposals(study))
     with pytest.raises(TrackingError, match=r"MLflow remembers trial 3 of the sweep, and search\.storage"):
-        Asking(memory, proposals(study), lambda _: 5, 12, {3: (0.1, study.configuration)})
+        Asking(memory, proposals(study), lambda _: 5, 12, {3: Ended(0.1, study.configuration)})
 
 
 @pytest.mark.parametrize(

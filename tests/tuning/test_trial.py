@@ -1,16 +1,18 @@
 """A trial's store is the one that the study file describes, and what was killed of it goes on."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from listeners import noise_listeners, on_disk, save_small_wav2vec2, speech
 from stores import contents
 
-from wav2bold.config import Activations, Configuration, Split, Study
+from wav2bold.config import Activations, Configuration, Lora, Split, Study
 from wav2bold.trainables.checkpoint import load_refined
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.trial import WarmTrial
@@ -88,6 +90,25 @@ def test_a_trial_that_was_killed_goes_on_and_writes_the_same_encoder(
         assert repr(one | {"seconds": 0}) == repr(other | {"seconds": 0})
     assert contents(killed) == contents(calm)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["calm", "killed"]
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [
+        {"unfrozen": {"attention": (2, 2)}},
+        {"unfrozen": {}, "lora": Lora(targets=("attention",), layers=(2, 2))},
+        {"unfrozen": {}},
+    ],
+)
+def test_drift_is_the_change_of_what_was_trained(study: Study, tmp_path: Path, trained: Any) -> None:
+    """Of one type in one layer, it is that row of the table of changes."""
+    one = trial(study, tmp_path / "out", QUICK.model_copy(update=trained | {"encoder_lr": 1e-2}))
+    while not (told := one.step())["done"]:
+        assert math.isnan(told["drift"])
+    rows = pq.read_table(tmp_path / "out" / "changes.parquet").to_pylist()
+    changed = [row["change"] for row in rows if row["change"] > 0]
+    assert bool(changed) == (trained != {"unfrozen": {}})  # by this seed, stage 2 helps
+    assert told["drift"] == pytest.approx(sum(changed))
 
 
 def test_trials_of_a_sweep_write_no_checkpoint(study: Study) -> None:

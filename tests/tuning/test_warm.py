@@ -1,5 +1,6 @@
 """A sweep that begins warm knows what another found, as far as that is about the same thing."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,13 @@ def test_asking_for_an_unknown_experiment_makes_none(study: Study) -> None:
     for _ in range(2):
         with pytest.raises(TrackingError, match="remembers no sweep of nobody"):
             source_of(study, "nobody", {})
+
+
+def test_where_drift_is_the_second_goal_it_is_what_is_known(study: Study) -> None:
+    of = study.model_copy(update={"search": Search(sampler="nsgaii", second_goal="drift")})
+    trials = [replace(trial(0, 0.1), drift=0.25), trial(1, 0.2)]
+    known = known_trials(trials, Proposals(of, 4, ()), counted)
+    assert [one.goals for one in known] == [[0.1, 0.25]]
 
 
 def test_a_trial_without_a_count_is_not_known(study: Study) -> None:

@@ -4,7 +4,7 @@
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows
 from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.changes import change_of
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import SpeechModel
@@ -34,7 +35,14 @@ from wav2bold.trainables.stage1 import solve_stage1
 from wav2bold.trainables.stage2 import DivergedError, Stage2
 from wav2bold.trainables.team import ALONE, Team
 from wav2bold.trainables.torch_head import Criterion
-from wav2bold.trainables.unfreezing import merged, unfreeze
+from wav2bold.trainables.unfreezing import changed_by, merged, unfreeze
+
+Shown = Callable[[float, NDArray[np.float32]], None]
+"""Is given an epoch's brain score and its prediction of the validation windows, (B, V)."""
+
+
+def unseen(score: float, predicted: NDArray[np.float32]) -> None:
+    """Nobody looks at predictions."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,7 @@ def refine(
     seed: int,
     checkpoint: Path | None = None,
     team: Team = ALONE,
+    shown: Shown = unseen,
 ) -> Generator[Report, None, Refined]:
     """Refine the encoder; yields a report per epoch, returns the refined encoder.
 
@@ -81,6 +90,7 @@ def refine(
     checkpoint: a folder in which each epoch leaves where the refinement is (see `resuming`). Whoever finds it
     yields the reports that were made, goes on, and ends with the same numbers.
     team: who share the work; each of them calls this with the same arguments, and sees the same.
+    shown: is called once for each epoch that isn't read from a checkpoint, by the first of the team alone.
     A loss that stops being a number ends it with the epoch kept so far; the last report's note says so.
     With `objective: pretrain` stage 2 never sees BOLD (see `pretraining`): the last epoch is kept, and every
     report's score is that of a stage 1 solved anew on the encoder as it is then, in the noise of the first.
@@ -108,10 +118,13 @@ def refine(
         own = head.predict(validation_drift.removed(features))
         predicted = for_everyone(own, material.validation.y.shape[1])
         scores = pearson(material.validation.y, predicted)
+        score = brain_score(scores)
         white = white_scores(noise, validation_clock, material.validation.y, predicted)
         seconds = time.monotonic() - started
         last = epoch == configuration.epochs or not unfrozen.names
-        return Report(epoch, loss, brain_score(scores), scores, brain_score(white), seconds, last, note)
+        shown(score, predicted)
+        drift = 0.0 if last and epoch == 0 else math.nan
+        return Report(epoch, loss, score, scores, brain_score(white), seconds, last, note, drift)
 
     def solved(
         features: NDArray[np.float32], noise: NoiseModel | None = None
@@ -207,6 +220,9 @@ def refine(
                 best = Refined(configuration, merged(training.model), head, epoch, told.score, weights)
             if configuration.patience is not None and epoch - best.epoch >= configuration.patience:
                 told = replace(told, last=True)
+        if told.last:
+            changed = changed_by(material.encoder, configuration)
+            told = replace(told, drift=change_of(material.encoder.model, best.model, changed))
         if kept is not None and team.is_first:
             place = place.after(told, head, weights, training.state(), is_best=best.epoch == epoch)
             kept.save(place)

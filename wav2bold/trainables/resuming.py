@@ -40,12 +40,12 @@ from wav2bold.trainables.scores import Report
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of checkpoints: another one is not read."""
 FILE = "epoch.safetensors"
 PARAMETERS = "parameters."
 """In stage 2's state, before the names of trained parameters."""
-NUMBERS = ("loss", "score", "white_score", "seconds")
+NUMBERS = ("loss", "score", "white_score", "seconds", "drift")
 LIBRARIES = ("wav2bold", "torch", "transformers", "peft", "numpy", "scipy")
 """Another version of these may give other numbers."""
 

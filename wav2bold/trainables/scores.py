@@ -45,6 +45,7 @@ class Report:
     stories.  scores: (V,) r per target.  white_score: the same mean where noise was made white.
     seconds: since the refinement began, without those that a kill cost.  last: whether no epoch follows.
     note: what went wrong or is to be known, or "".
+    drift: in the last report, relative change of all that was trained, in the epoch that is kept; else NaN.
     """
 
     epoch: int
@@ -55,6 +56,7 @@ class Report:
     seconds: float
     last: bool
     note: str = ""
+    drift: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -70,11 +70,19 @@ def lowest_boundary(encoder: Encoder, configuration: Configuration) -> Boundary:
             f"{encoder.model.config.model_type}, whose targets of pre-training were not published",
             "give a wav2vec2 as encoder, or set objective: brain",
         )
+    return boundary_below(encoder, changed_by(encoder, configuration), configuration.layers)
+
+
+def changed_by(encoder: Encoder, configuration: Configuration) -> list[str]:
+    """Names of the encoder's parameters that a refinement changes: trained whole, or adapted.
+
+    Raises EncoderError as `lowest_boundary`.
+    """
     names = trained_whole(encoder, configuration)
     if configuration.lora is not None:
         top = states_read(encoder, configuration.layers)[-1]
         names += [f"{path}.weight" for path in adapted_modules(encoder, configuration.lora, top)]
-    return boundary_below(encoder, names, configuration.layers)
+    return names
 
 
 def adapted_modules(encoder: Encoder, lora: Lora, top: int) -> list[str]:

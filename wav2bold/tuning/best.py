@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from wav2bold.config import Study
+from wav2bold.config import SecondGoal, Study
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
 from wav2bold.tuning.outbox import opened
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.tracking import CERTAINTY, WINNER, Trial
 
 
 def best(study: Study, out: Path | None = None, where: str | None = None) -> Trial:
@@ -36,7 +36,7 @@ def ranked(study: Study, where: str | None = None) -> list[Trial]:
     """
     tracker = opened(study, make=False)
     trials = by_score(tracker.trials(tracker.newest_sweep(), where))
-    if trials:
+    if winner_of(trials) is not None:
         return trials
     if where is not None:
         raise TrackingError(
@@ -50,31 +50,46 @@ def ranked(study: Study, where: str | None = None) -> list[Trial]:
 
 
 def by_score(trials: Iterable[Trial]) -> list[Trial]:
-    """Finished trials that have a score, the best first, of equals the earlier one."""
+    """Finished trials that have a score, the best first, of equals the earlier one.
+
+    Those that were stopped before their last subject come after all others: their score is of other people.
+    """
     finished = [trial for trial in trials if trial.status == "FINISHED" and math.isfinite(trial.best_score)]
-    return sorted(finished, key=lambda trial: (-trial.best_score, trial.number))
+    return sorted(finished, key=lambda trial: (not trial.is_whole, -trial.best_score, trial.number))
 
 
 def winner_of(trials: Iterable[Trial]) -> Trial | None:
     """The finished trial with the highest brain score, the earlier one of equals; None if none has one."""
-    return next(iter(by_score(trials)), None)
+    return next((trial for trial in by_score(trials) if trial.is_whole), None)
 
 
-def pareto(trials: Iterable[Trial]) -> list[Trial]:
-    """Finished trials than which no other scores as high and trains fewer parameters, the best first.
+def pareto(trials: Iterable[Trial], goal: SecondGoal = "trained_parameters") -> list[Trial]:
+    """Finished trials than which no other scores as high and has less of a goal, the best first.
 
-    Raises TrackingError if nobody counted what they train.
+    Raises TrackingError if nobody counted it.
     """
-    counted = [trial for trial in by_score(trials) if trial.trained_parameters is not None]
+    counted = [(trial, _has(trial, goal)) for trial in by_score(trials) if trial.is_whole]
+    counted = [(trial, has) for trial, has in counted if math.isfinite(has)]
     if not counted:
-        raise TrackingError("the newest sweep counted no trained parameters", "sweep again for --pareto")
+        name = goal.replace("_", " ")
+        raise TrackingError(f"the newest sweep counted no {name}", "sweep again for --pareto")
     front: list[Trial] = []
-    for trial in sorted(counted, key=lambda one: (-one.best_score, _trained(one))):
-        if not front or _trained(trial) < _trained(front[-1]):
+    least = math.inf
+    for trial, has in sorted(counted, key=lambda one: (-one[0].best_score, one[1])):
+        if has < least:
             front.append(trial)
+            least = has
     return front
 
 
-def _trained(trial: Trial) -> int:
-    assert trial.trained_parameters is not None, "only counted trials are compared"
-    return trial.trained_parameters
+def certainty(study: Study, trial: Trial) -> str:
+    """How sure it is that a trial betters the paper's; "" unless it is the newest sweep's best."""
+    tracker = opened(study, make=False)
+    tags = tracker.tags_of(tracker.newest_sweep())
+    return tags.get(CERTAINTY, "") if tags.get(WINNER) == str(trial.number) else ""
+
+
+def _has(trial: Trial, goal: SecondGoal) -> float:
+    """What a trial has of a goal that should be small; NaN if nobody counted."""
+    has = trial.drift if goal == "drift" else trial.trained_parameters
+    return math.nan if has is None else has

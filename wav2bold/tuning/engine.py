@@ -21,17 +21,23 @@ from wav2bold.progress import Progress
 from wav2bold.tuning.listed import Listed
 from wav2bold.tuning.outbox import Outbox
 from wav2bold.tuning.subset_scores import SUBSET
-from wav2bold.tuning.tracking import REASON, Tracker
+from wav2bold.tuning.tracking import OF_SUBJECT, REASON, STOPPED, Tracker
 from wav2bold.tuning.trial import METRIC, WarmTrial
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 OURS = re.compile(r"^(RuntimeError|wav2bold\.errors\.\w+): ")
 """What stands before a user's mistake: its sentence needs no class. Any other error is told with it."""
 
+METRICS = ("score", "white_score", "loss", METRIC, "seconds", "drift", "subject_score")
+"""What of a report is remembered, as far as it is there and a number."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one trial ended. run_id: in MLflow.  best_score: on validation.  reason: of a failure."""
+    """How one trial ended. run_id: in MLflow.  best_score: on validation.  reason: of a failure.
+
+    is_whole: whether its score is of all its subjects.
+    """
 
     number: int
     run_id: str
@@ -39,6 +45,7 @@ class Outcome:
     epochs: int
     failed: bool
     reason: str
+    is_whole: bool = True
 
 
 class Memory(tune.Callback):
@@ -80,12 +87,16 @@ class Memory(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """An epoch, or that there will be none."""
+        """An epoch, or a subject, or that there will be none."""
         if result["failed"]:
             return
-        metrics = {key: result[key] for key in ("score", "white_score", "loss", METRIC, "seconds")}
+        metrics = {key: result[key] for key in METRICS if key in result}
+        step, subject = f"epoch {result['epoch']}", result.get("subject")
+        if subject is not None:
+            metrics[f"{OF_SUBJECT}{subject}"] = result["subject_score"]
+            step = f"{subject} ({result['epoch'] + 1} of {len(trial.config['task']['subjects'])})"
         self._tracker.metrics(self._run_ids[trial.trial_id], metrics | result["system"], result["epoch"])
-        self._tell(f"{self._called(trial)}, epoch {result['epoch']}: r = {result['score']:.3f}")
+        self._tell(f"{self._called(trial)}, {step}: r = {result['score']:.3f}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has run all its epochs, was stopped early, or met a mistake of the user's."""
@@ -94,13 +105,13 @@ class Memory(tune.Callback):
             self._fail(trial, result["failed"])
             return
         run_id = self._run_ids[trial.trial_id]
-        self._tracker.tags(run_id, {"wav2bold.stopped_early": str(not result["last"]).lower()})
+        self._tracker.tags(run_id, {STOPPED: str(not result["last"]).lower()})
         if result["note"]:
             self._tracker.tags(run_id, {"wav2bold.note": result["note"]})
         self._keep(run_id, trial.config["task"])
-        self._end(
-            trial, Outcome(trial.config["task"]["number"], run_id, result[METRIC], result["epoch"], False, "")
-        )
+        whole = result.get("subject") is None or result["last"]
+        number = trial.config["task"]["number"]
+        self._end(trial, Outcome(number, run_id, result[METRIC], result["epoch"], False, "", whole))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial died and is tried again."""
@@ -121,14 +132,14 @@ class Memory(tune.Callback):
         if trial.trial_id not in self._run_ids:
             config = trial.config["task"]
             name = f"trial {config['number']:03d}" if self._kind == "trial" else self._called(trial)
-            trained, subset = config.get("trained_parameters"), config.get("origin", {}).get(SUBSET)
+            told, subset = ("trained_parameters", "reduce"), config.get("origin", {}).get(SUBSET)
             run_id = self._tracker.begin_trial(
                 self._kind,
                 name,
                 self._parent,
                 Configuration.model_validate(config["configuration"]),
                 {"number": config["number"], "subjects": " ".join(config["subjects"])}
-                | ({} if trained is None else {"trained_parameters": trained})
+                | {key: config[key] for key in told if config.get(key) is not None}
                 | ({} if subset is None else {"subset": subset["name"]}),
                 self._left.pop(config["number"], None),
             )

@@ -18,7 +18,7 @@ from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.tuning.best import winner_of
+from wav2bold.tuning.best import certainty, winner_of
 from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
 from wav2bold.tuning.tracking import Trial
@@ -34,6 +34,7 @@ class Findings:
     the paper's, empty if that was not refined.  targets: per subject a row per target, with
     hemisphere and vertex or x_mm, y_mm, z_mm, and the noise ceiling of one recording.
     subsets: what refining each subset of parameters brought, means over its subjects; empty if none was.
+    certainty: how sure the sweep was that its best trial betters the first; "" if it didn't say.
     """
 
     study: Study
@@ -46,6 +47,7 @@ class Findings:
     paper: dict[str, Evaluation]
     targets: dict[str, pd.DataFrame]
     subsets: tuple[SubsetScore, ...] = ()
+    certainty: str = ""
 
     @property
     def winner(self) -> Trial:
@@ -73,7 +75,8 @@ def find(
     tracker = opened(study, make=False)
     sweep = tracker.newest_sweep()
     trials = tuple(tracker.trials(sweep))
-    if winner_of(trials) is None:
+    winner = winner_of(trials)
+    if winner is None:
         raise TrackingError(f"no trial of the newest sweep of {study.name} has finished", "sweep again")
     folders = {kind: _refined(study.results / kind) for kind in ("refined", "refined-paper")}
     if not folders["refined"]:
@@ -109,6 +112,7 @@ def find(
         paper=ordered["refined-paper"],
         targets={subject: shards.targets(subject) for subject in ordered["refined"]},
         subsets=_subsets(study),
+        certainty=certainty(study, winner),
     )
 
 

@@ -7,32 +7,38 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from wav2bold.config import SecondGoal
 from wav2bold.errors import TrackingError
 from wav2bold.pages.words import duration
 from wav2bold.tuning.subset_scores import SubsetScore, averaged
-from wav2bold.tuning.tracking import Remembered, Tracker, Trial, flat
+from wav2bold.tuning.tracking import OF_SUBJECT, Remembered, Tracker, Trial, flat
 from wav2bold.tuning.words import status, unfrozen
 
 SHORT = 8
 """Characters of a run's id that are shown: enough to tell runs apart, and to name one by."""
 
 
-def trials_table(trials: Sequence[Trial]) -> Table:
-    """A row per trial, in the order given."""
+def trials_table(trials: Sequence[Trial], goal: SecondGoal = "trained_parameters") -> Table:
+    """A row per trial, in the order given. goal: which has a column beside the score."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("trial", "run", "score", "history", "parameters", "rate", "status", "trained"):
-        right = name in ("trial", "score", "history", "parameters", "rate")
+    second = "drift" if goal == "drift" else "parameters"
+    for name in ("trial", "run", "score", "history", second, "rate", "status", "trained"):
+        right = name in ("trial", "score", "history", second, "rate")
         table.add_column(
             name, justify="right" if right else "left", no_wrap=name not in ("status", "trained")
         )
     for trial in trials:
-        chosen, count = trial.configuration, trial.trained_parameters
+        chosen, count, drift = trial.configuration, trial.trained_parameters, trial.drift
+        if goal == "drift":
+            has = "" if drift is None else f"{drift:.2g}"
+        else:
+            has = "" if count is None else f"{count:,}"
         table.add_row(
             str(trial.number),
             trial.run_id[:SHORT],
             _score(trial.best_score),
             str(chosen.history),
-            "" if count is None else f"{count:,}",
+            has,
             f"{chosen.encoder_lr:.1g}" if chosen.refines else "",
             status(trial) if not trial.reason else f"failed: {trial.reason}",
             unfrozen(chosen),
@@ -68,8 +74,11 @@ def comparison_table(one: Trial, other: Trial) -> Table:
         table.add_column(f"trial {trial.number} ({trial.run_id[:SHORT]})")
     for key, (left, right) in differences(one, other).items():
         table.add_row(key, _shown(left), _shown(right))
-    for key in ("best_score", "status", "epochs", "seconds", "trained_parameters"):
+    for key in ("best_score", "status", "epochs", "seconds", "trained_parameters", "drift"):
         table.add_row(key, *(_shown(as_data(trial)[key]) for trial in (one, other)))
+    for subject in dict.fromkeys([*one.subject_scores, *other.subject_scores]):
+        scores = (trial.subject_scores.get(subject) for trial in (one, other))
+        table.add_row(f"{OF_SUBJECT}{subject}", *map(_shown, scores))
     return table
 
 
@@ -106,7 +115,7 @@ def as_data(item: Trial | Remembered) -> dict[str, Any]:
         data = vars(item) | {
             "configuration": item.configuration.model_dump(mode="json"),
             "scores": list(item.scores),
-            "epochs": len(item.scores) - 1,
+            "epochs": len(item.scores) - 1 if item.reduce is None else None,
         }
     return {key: _finite(value) for key, value in data.items()}
 

@@ -5,12 +5,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from wav2bold.config import Configuration, HiddenStates, LossKind, Pooling, Sampler, Stopping
+from wav2bold.config import (
+    Configuration,
+    HiddenStates,
+    LossKind,
+    Pooling,
+    Reduction,
+    Sampler,
+    SecondGoal,
+    Stopping,
+    Study,
+)
 from wav2bold.evaluation import intervals, significance
 from wav2bold.pages.words import count, listed
 from wav2bold.trainables.noise import ORDER
 from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.goals import second_goal
 from wav2bold.tuning.stopping import stopping_of
 
 READ: dict[Pooling, str] = {
@@ -31,8 +42,14 @@ PROPOSED: dict[Sampler, str] = {
     "gp": "with a Gaussian process",
     "cmaes": "with the covariance matrix adaptation evolution strategy",
     "random": "at random",
-    "nsgaii": "with the genetic algorithm NSGA-II, towards a high score and few trained parameters",
+    "nsgaii": "with the genetic algorithm NSGA-II, towards a high score and",
 }
+LITTLE: dict[SecondGoal, str] = {
+    "trained_parameters": "few trained parameters",
+    "drift": "little change of the trained parameters",
+}
+"""What `nsgaii` goes towards beside a high score."""
+APART: dict[Reduction, str] = {"mean": "mean", "median": "median", "min": "lowest"}
 STOPPED: dict[Stopping, str | None] = {
     "asha": "successive halving [7] stopped the poor ones",
     "median": "those below the median of earlier ones were stopped",
@@ -87,7 +104,8 @@ def methods(findings: Findings) -> dict[str, Any]:
         "noise": ORDER if study.configuration.noise == "ar" else None,
         "alphas": f"{len(ALPHAS)} values from {ALPHAS[0]:,.0f} to {ALPHAS[-1]:,.0f}",
         "trials": count(len(findings.trials), "configuration"),
-        "proposed": PROPOSED[study.search.sampler],
+        "apart": None if study.search.objective is None else APART[study.search.objective.reduce],
+        "proposed": _proposed(study),
         "stopped": STOPPED[stopping_of(study)],
         "history": f"{history.low} to {history.high} TRs",
         "papers": _is_papers(study.configuration),
@@ -101,6 +119,12 @@ def methods(findings: Findings) -> dict[str, Any]:
         "software": listed([f"{name} {_version(name)}" for name in _software(study.configuration)]),
         "seed": study.seed,
     }
+
+
+def _proposed(study: Study) -> str:
+    """How configurations were proposed."""
+    how = PROPOSED[study.search.sampler]
+    return f"{how} {LITTLE[second_goal(study)]}" if study.search.sampler == "nsgaii" else how
 
 
 def _software(first: Configuration) -> tuple[str, ...]:

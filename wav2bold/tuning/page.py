@@ -72,6 +72,7 @@ def render(findings: Findings) -> str:
             f"Trial {winner.number} had the highest score on the validation stories, "
             f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
         ),
+        certainty=findings.certainty[:1].upper() + findings.certainty[1:],
         yaml=winner.configuration.as_yaml().rstrip(),
         trials=[_trial(trial, winner) for trial in findings.trials],
         subsets=[_subset(one) for one in findings.subsets],

@@ -15,22 +15,26 @@ BINS = 24
 
 
 def epochs(trials: Sequence[Trial], winner: Trial) -> str:
-    """Brain score on the validation stories by epoch, a line for each trial."""
+    """Brain score on the validation stories by epoch, or by subject, a line for each trial."""
+    over_subjects = winner.reduce is not None
     with mpl.rc_context(STYLE):
         figure, axes = chart(2.8)
         drawn = sorted((trial for trial in trials if trial.scores), key=lambda one: _rank(one, winner))
         for trial in drawn:
             colour, label, width = _role(trial, winner)
-            x = range(len(trial.scores))
+            x = range(over_subjects, over_subjects + len(trial.scores))
             axes.plot(x, trial.scores, color=colour, lw=width, label=label, solid_capstyle="round")
             end = "o" if trial.status == "FINISHED" else "x"
             axes.plot(x[-1], trial.scores[-1], end, ms=3.5, color=colour)
-        axes.set_xlabel("epoch (0: encoder still frozen)")
+        axes.set_xlabel("subjects refined" if over_subjects else "epoch (0: encoder still frozen)")
         axes.set_ylabel("brain score, r")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         legend(axes)
         return svg(
-            figure, "epochs", "Brain score on the validation stories by epoch, one line for each trial"
+            figure,
+            "epochs",
+            "Brain score on the validation stories by "
+            f"{'subject' if over_subjects else 'epoch'}, one line for each trial",
         )
 
 
@@ -38,7 +42,7 @@ def histories(trials: Sequence[Trial], winner: Trial) -> str:
     """Best score of each trial against how much it hears; the best of each history joined."""
     with mpl.rc_context(STYLE):
         figure, axes = chart(2.8)
-        scored = [trial for trial in trials if math.isfinite(trial.best_score)]
+        scored = [trial for trial in trials if math.isfinite(trial.best_score) and trial.is_whole]
         top: dict[int, float] = {}
         for trial in scored:
             heard = trial.configuration.history

@@ -11,7 +11,7 @@ from pathlib import Path
 from wav2bold.cluster.fit import Demand, refuse_impossible, refuse_too_large, trials_at_once, what_limits
 from wav2bold.cluster.shape import Shape, connected_shape
 from wav2bold.config import Configuration, ParameterType, Study
-from wav2bold.datasets.shards import Shards, open_shards
+from wav2bold.datasets.shards import DatasetCard, Shards, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import DataError, EncoderError
 from wav2bold.trainables.encoder import Encoder, load_encoder
@@ -65,9 +65,11 @@ def plan(study: Study, subjects: Sequence[str], shape: Shape) -> Plan:
     """
     some = material_of(study, open_shards(study.shards), load_encoder(study.encoder), subjects)
     configurations = tuple(asked_for(study, some.encoder))
-    refuse_unfit(study, shape, some, configurations)
+    held = largest_together(study, subjects, some.shards.card)
+    at_a_time = material_of(study, some.shards, some.encoder, held)
+    refuse_unfit(study, shape, at_a_time, configurations)
     most = max(
-        (memory_of(some.shards, some.encoder, each, *some.splits) for each in configurations),
+        (memory_of(some.shards, some.encoder, each, *at_a_time.splits) for each in configurations),
         key=lambda memory: memory.total,
     )
     demand = Demand.of(study.search, most.total)
@@ -99,6 +101,13 @@ def plan(study: Study, subjects: Sequence[str], shape: Shape) -> Plan:
             "choose another folder as `results`, or set activations.dtype: bfloat16 for half of it",
         )
     return found
+
+
+def largest_together(study: Study, subjects: Sequence[str], card: DatasetCard) -> tuple[str, ...]:
+    """Of those whom a trial refines, who are in memory together: all, or the one who has the most targets."""
+    if study.search.objective is None:
+        return tuple(subjects)
+    return (max(subjects, key=lambda subject: card.subjects[subject].targets),)
 
 
 def material_of(study: Study, shards: Shards, encoder: Encoder, subjects: Sequence[str]) -> Material:

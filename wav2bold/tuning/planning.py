@@ -9,7 +9,7 @@ from wav2bold.config import Study
 from wav2bold.datasets.shards import open_shards
 from wav2bold.errors import ClusterError
 from wav2bold.tuning.plan import Plan, plan
-from wav2bold.tuning.sweep import chosen_subjects
+from wav2bold.tuning.sweep import swept_subjects
 
 
 def plan_of(
@@ -22,7 +22,7 @@ def plan_of(
     if config is not None and address is not None:
         raise ClusterError("--config and --address are two clusters", "give one of them")
     loaded = Study.load(study)
-    subjects = chosen_subjects(loaded.subjects, open_shards(loaded.shards).card)
+    subjects = swept_subjects(loaded, open_shards(loaded.shards).card)
     return plan(loaded, subjects, _shape(config, address or os.environ.get("RAY_ADDRESS"), cpus))
 
 

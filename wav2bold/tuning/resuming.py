@@ -6,18 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from wav2bold.config import Configuration, Study
+from wav2bold.config import Study
 from wav2bold.errors import TrackingError
 from wav2bold.options import short_digest
 from wav2bold.places import written
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.locks import Lock, take
 from wav2bold.tuning.engine import Outcome
+from wav2bold.tuning.goals import Ended
 from wav2bold.tuning.tracking import Tracker, Trial
 
 IDENTITY = "wav2bold.identity"
 OF_SEARCH = ("parallel", "sampler", "stopping", "grace_epochs", "reduction", "space")
 """Options of `search` that decide what is tried; the others say where and how long."""
+YOUNGER = ("objective", "second_goal")
+"""Likewise, but told only where they are given: sweeps that know nothing of them go on."""
 ENDED = ("FINISHED", "FAILED")
 
 
@@ -27,6 +30,9 @@ def identity(study: Study, encoder: Encoder, dataset: str, subjects: Sequence[st
     parts: dict[str, Any] = {"shards": dataset, "encoder": encoder.digest, "subjects": list(subjects)}
     parts |= {name: data[name] for name in ("seed", "split", "configuration")}
     parts |= {f"search.{name}": data["search"][name] for name in OF_SEARCH}
+    parts |= {f"search.{name}": data["search"][name] for name in YOUNGER if data["search"][name] is not None}
+    if study.search.objective is not None:
+        parts["search.objective"] = study.search.objective.reduce  # whose scores are in `subjects`
     return {name: short_digest(part) for name, part in parts.items()}
 
 
@@ -38,7 +44,8 @@ def marked(identity: dict[str, str]) -> dict[str, str]:
 def refuse_other(tracker: Tracker, sweep: str, identity: dict[str, str]) -> None:
     """Raise TrackingError if the sweep was begun with something else than what is there now."""
     before = json.loads(tracker.tags_of(sweep).get(IDENTITY, "{}"))
-    changed = [name for name, digest in identity.items() if before.get(name) != digest]
+    names = dict.fromkeys([*identity, *before])
+    changed = [name for name in names if before.get(name) != identity.get(name)]
     if changed:
         raise TrackingError(
             f"the newest sweep was begun with other {', '.join(changed)} than there is now",
@@ -72,9 +79,14 @@ def told_apart(trials: Sequence[Trial]) -> tuple[list[Trial], dict[int, str]]:
     return [ended[number] for number in sorted(ended)], left
 
 
-def how_it_ended(trial: Trial) -> tuple[float, Configuration]:
-    """A trial's score, NaN if it failed, and its configuration."""
-    return (math.nan if trial.status == "FAILED" else trial.best_score), trial.configuration
+def how_it_ended(trial: Trial) -> Ended:
+    """How a trial of an earlier driver ended, as Optuna is told of it."""
+    return Ended(
+        math.nan if trial.status == "FAILED" else trial.best_score,
+        trial.configuration,
+        math.nan if trial.drift is None else trial.drift,
+        None if trial.is_whole else len(trial.subject_scores),
+    )
 
 
 def outcome_of(trial: Trial) -> Outcome:
@@ -86,4 +98,5 @@ def outcome_of(trial: Trial) -> Outcome:
         len(trial.scores) - 1,
         trial.status == "FAILED",
         trial.reason,
+        trial.is_whole,
     )

@@ -20,7 +20,7 @@ class Proposals:
     Conditional where it must be: no layer range where nothing is unfrozen, no learning rates
     where nothing is adapted either. What the space doesn't vary is the study's own, adapters too. What the
     head of a trial can't hear, since `layers` ends below it, is not trained.
-    depth: transformer layers of the encoder.  subjects: whom every trial refines jointly.
+    depth: transformer layers of the encoder.  subjects: whom every trial refines, jointly or one by one.
     """
 
     study: Study
@@ -32,12 +32,14 @@ class Proposals:
         # Optuna learns from the nearest point of the space; the first trial itself is exact
         proposed = self.configuration(trial)
         configuration = self.study.configuration if number == 0 else proposed
+        objective = self.study.search.objective
         return {
             "task": {
                 "number": number,
                 "configuration": configuration.model_dump(mode="json"),
                 "subjects": list(self.subjects),
             }
+            | ({} if objective is None else {"reduce": objective.reduce})
         }
 
     def configuration(self, trial: Asked) -> Configuration:

@@ -2,13 +2,13 @@
 
 Trials are proposed in batches. Those of one batch run side by side, and which of them reports first is
 chance; so a trial is held against earlier batches only. The same seed then stops the same trials on any
-machine. Trials carry their number in their config, `task.number`.
+machine. Trials carry their number in their config, `task.number`. Where they refine subject by subject, they
+report after each, and are compared by what they had on the same subjects.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from ray.tune.execution.tune_controller import TuneController
@@ -55,12 +55,16 @@ class BatchedASHA(AsyncHyperBandScheduler):
 
 
 class BatchedMedian(MedianStoppingRule):
-    """Stops a trial that is worse than the median of what earlier batches had at its age."""
+    """Stops a trial that is worse than the median of what earlier batches had at its age.
 
-    def __init__(self, batch: int, **options: Any) -> None:
+    over_subjects: whether a report is of one more subject, not of one more epoch. Then what matters at an age
+    is the report of that age: a score on fewer subjects is no better or worse one.
+    """
+
+    def __init__(self, batch: int, *, over_subjects: bool = False, **options: Any) -> None:
         # an endless slice: no trial is ever paused for others, it would have to begin anew
         super().__init__(min_time_slice=ENDLESS, **options)
-        self._batch = batch
+        self._batch, self._over_subjects = batch, over_subjects
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
         """A trial begins, maybe anew: what it told before it died would count twice."""
@@ -80,6 +84,16 @@ class BatchedMedian(MedianStoppingRule):
         self._results.update(hidden)
         return decision
 
+    def _running_mean(self, trial: Trial, time: float) -> Any:
+        if not self._over_subjects:
+            return super()._running_mean(trial, time)
+        return next(one[METRIC] for one in self._results[trial] if one[self._time_attr] == time)
+
+    def _best_result(self, trial: Any) -> Any:
+        if not self._over_subjects:
+            return super()._best_result(trial)  # type: ignore[no-untyped-call]  # Ray says no types of it
+        return self._results[trial][-1][METRIC]
+
 
 @dataclass(frozen=True, eq=False)
 class Past:
@@ -89,14 +103,17 @@ class Past:
     config: dict[str, Any]
 
 
-def remember(scheduler: TrialScheduler, number: int, scores: Sequence[float], *, finished: bool) -> None:
-    """Tell a scheduler of a trial that ended before. scores: by epoch.  finished: not by an error."""
+def remember(scheduler: TrialScheduler, number: int, told: Sequence[float], *, finished: bool) -> None:
+    """Tell a scheduler of a trial that ended before.
+
+    told: its score in each report.  finished: not by an error.
+    """
     past: Any = Past(f"past-{number}", {"task": {"number": number}})
     nobody: Any = None  # no controller is asked anything
     scheduler.on_trial_add(nobody, past)
     report: dict[str, Any] = {}
-    for iteration, best in enumerate(accumulate(scores, max), 1):
-        report = {"training_iteration": iteration, METRIC: best}
+    for iteration, score in enumerate(told, 1):
+        report = {"training_iteration": iteration, METRIC: score}
         scheduler.on_trial_result(nobody, past, report)
     if finished and report:
         scheduler.on_trial_complete(nobody, past, report)
@@ -107,22 +124,28 @@ def stopping_of(study: Study) -> Stopping:
     return study.search.stopping or ("none" if study.search.sampler == "nsgaii" else "asha")
 
 
-def scheduler_for(study: Study) -> TrialScheduler:
-    """The scheduler that the study asks for."""
-    epochs, kind = longest_refinement(study), stopping_of(study)
+def scheduler_for(study: Study, subjects: int = 1) -> TrialScheduler:
+    """The scheduler that the study asks for. subjects: how many a trial reports of, where it does of each."""
+    kind, over_subjects = stopping_of(study), study.search.objective is not None
+    most = subjects if over_subjects else longest_refinement(study) + 1
     if kind == "none":
         return FIFOScheduler()
     options = {
         "time_attr": "training_iteration",
         "metric": METRIC,
         "mode": "max",
-        "grace_period": min(study.search.grace_epochs, epochs) + 1,
+        "grace_period": 1 if over_subjects else min(study.search.grace_epochs + 1, most),
     }
     if kind == "median":
-        return BatchedMedian(study.search.parallel, min_samples_required=TO_COMPARE, **options)
+        return BatchedMedian(
+            study.search.parallel,
+            over_subjects=over_subjects,
+            min_samples_required=TO_COMPARE,
+            **options,
+        )
     return BatchedASHA(
         study.search.parallel,
-        max_t=epochs + 1,
+        max_t=most,
         reduction_factor=study.search.reduction,
         stop_last_trials=False,
         **options,

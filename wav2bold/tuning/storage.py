@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from wav2bold.config import Study
@@ -65,19 +65,32 @@ def own_trials(memory: optuna.Study) -> list[FrozenTrial]:
 
 
 def _added(known: Known, memory: optuna.Study) -> FrozenTrial:
+    whole = known.subjects is None
     return create_trial(
+        state=TrialState.COMPLETE if whole else TrialState.PRUNED,
         values=known.goals[: len(memory.directions)],
         params=known.point.params,
         distributions=known.point.distributions,
         user_attrs={WARM: known.run_id},
+        intermediate_values=None if known.subjects is None else {known.subjects: known.goals[0]},
     )
 
 
-def tell(memory: optuna.Study, trial: int, goals: list[float]) -> None:
-    """Tell how a trial ended, by its number in Optuna: a goal that is no number is a failure's."""
-    failed = any(math.isnan(goal) for goal in goals)
-    state = optuna.trial.TrialState.FAIL if failed else optuna.trial.TrialState.COMPLETE
-    memory.tell(trial, None if failed else goals, state=state, skip_if_finished=True)
+def tell(memory: optuna.Study, trial: int, goals: list[float], subjects: int | None = None) -> None:
+    """Tell how a trial ended, by its number in Optuna: a goal that is no number is a failure's.
+
+    subjects: as in `Ended`. What was scored on fewer subjects is on another scale: to Optuna it is a pruned
+    trial, worse than any whole one and better than those that were pruned earlier.
+    """
+    if any(math.isnan(goal) for goal in goals):
+        memory.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+    elif subjects is None:
+        memory.tell(trial, goals, state=TrialState.COMPLETE, skip_if_finished=True)
+    else:
+        there = memory.get_trials(deepcopy=False)[trial]
+        if not there.state.is_finished():
+            optuna.trial.Trial(memory, there._trial_id).report(goals[0], subjects)  # noqa: SLF001
+        memory.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Many configurations, one search: Ray Tune with Optuna in warm actors, remembered in MLflow."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +11,7 @@ from wav2bold.cluster.shape import connected_shape
 from wav2bold.cluster.storage import check_storage
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import CARD_NAME, DatasetCard, open_shards
-from wav2bold.datasets.splits import split_stories
+from wav2bold.datasets.splits import Stories, split_stories
 from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
@@ -21,8 +22,9 @@ from wav2bold.tuning.asking import Asking
 from wav2bold.tuning.circumstances import circumstances
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.goals import trained_parameters
+from wav2bold.tuning.kept import kept_of
 from wav2bold.tuning.outbox import Outbox, opened, outbox
-from wav2bold.tuning.plan import refuse_on_this_cluster
+from wav2bold.tuning.plan import largest_together, refuse_on_this_cluster
 from wav2bold.tuning.resuming import (
     how_it_ended,
     identity,
@@ -38,6 +40,7 @@ from wav2bold.tuning.stopping import remember, scheduler_for
 from wav2bold.tuning.storage import open_memory, reached
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.warm import SOURCE, Known, known_trials, source_of
+from wav2bold.tuning.winning import remember_winner
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,22 @@ class Swept:
     """A finished sweep.
 
     run_id: its parent run in MLflow.  uri: of the MLflow store.  warm: trials of another sweep that its
-    sampler knew from the beginning.
+    sampler knew from the beginning.  certainty: how sure it is that the best one betters the first, in a
+    sentence; "" where that isn't known.
     """
 
     run_id: str
     uri: str
     outcomes: tuple[Outcome, ...]
     warm: int = 0
+    certainty: str = ""
 
     @property
-    def best(self) -> Outcome:
-        """The trial with the highest brain score on the validation stories."""
-        return max((one for one in self.outcomes if not one.failed), key=lambda one: one.best_score)
+    def best(self) -> Outcome | None:
+        """The trial with the highest brain score on the validation stories; None if none has one."""
+        whole = [one for one in self.outcomes if not one.failed and one.is_whole]
+        scored = [one for one in whole if math.isfinite(one.best_score)]
+        return max(scored, key=lambda one: one.best_score, default=None)
 
 
 def sweep(
@@ -87,9 +94,11 @@ def sweep(
         )
     shards = open_shards(study.shards)
     card = shards.card
-    split_stories(study.split, card)
-    subjects = chosen_subjects(study.subjects, card)
-    if study.configuration.head == "shared":
+    stories = split_stories(study.split, card)
+    subjects = swept_subjects(study, card)
+    if study.search.objective is not None:
+        refuse_unheard(subjects, stories, card)
+    elif study.configuration.head == "shared":
         refuse_other_places(shards, subjects)
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, study.configuration)  # the first trial's mistakes come before any work
@@ -97,7 +106,7 @@ def sweep(
     proposals.refuse_impossible()
     refuse_branches(study, proposals)
     with connected(address, cpus):
-        refuse_on_this_cluster(study, shards, encoder, subjects)
+        refuse_on_this_cluster(study, shards, encoder, largest_together(study, subjects, card))
         check_storage([study.results], [study.shards / CARD_NAME])
         with only_driver(study):  # its lock is a file: what is refused before leaves nothing
             tracker = opened(study, progress, make=not resume)
@@ -121,31 +130,58 @@ def sweep(
                         before = tracker.trials(parent)
                     warm = known_trials(known, proposals, trained)
                     outcomes = _search(study, box, parent, before, proposals, trained, warm, progress)
+                    swept = Swept(parent, tracker.uri, tuple(outcomes), len(warm))
+                    if swept.best is not None:
+                        number = swept.best.number
+                        sure = remember_winner(study, shards, subjects, box, parent, number, progress)
+                        swept = replace(swept, certainty=sure)
                 except BaseException:
                     box.end(parent, "KILLED")
                     raise
                 failed = [one for one in outcomes if one.failed]
                 box.end(parent, "FAILED" if len(failed) == len(outcomes) else "FINISHED")
-            outcomes = [replace(one, run_id=box.run_id(one.run_id)) for one in outcomes]
+            named = tuple(replace(one, run_id=box.run_id(one.run_id)) for one in outcomes)
+            swept = replace(swept, outcomes=named)
     if failed:
         raise RunsFailed(tuple((f"trial {one.number}", one.reason) for one in failed))
-    return Swept(parent, tracker.uri, tuple(outcomes), len(warm))
+    return swept
 
 
-def chosen_subjects(wanted: tuple[str, ...] | None, card: DatasetCard) -> tuple[str, ...]:
+def chosen_subjects(
+    wanted: tuple[str, ...] | None, card: DatasetCard, option: str = "subjects"
+) -> tuple[str, ...]:
     """The subjects asked for, each once, or all if None. Raises StudyError for one that the shards lack."""
     if wanted is None:
         return tuple(card.subjects)
     if not wanted:
-        raise StudyError("subjects: names nobody", f"there are {', '.join(card.subjects)}")
+        raise StudyError(f"{option}: names nobody", f"there are {', '.join(card.subjects)}")
     for subject in wanted:
         if subject not in card.subjects:
             near = nearest(subject, card.subjects)
             raise StudyError(
-                f"subjects: there is no {subject} in the shards",
+                f"{option}: there is no {subject} in the shards",
                 f"did you mean {near}?" if near else f"there are {', '.join(card.subjects)}",
             )
     return tuple(dict.fromkeys(wanted))
+
+
+def swept_subjects(study: Study, card: DatasetCard) -> tuple[str, ...]:
+    """Whom every trial of a sweep refines, jointly or one by one. Raises StudyError as `chosen_subjects`."""
+    everyone, objective = chosen_subjects(study.subjects, card), study.search.objective
+    if objective is None or objective.subjects is None:
+        return everyone
+    return chosen_subjects(objective.subjects, card, "search.objective.subjects")
+
+
+def refuse_unheard(subjects: Sequence[str], stories: Stories, card: DatasetCard) -> None:
+    """Raise StudyError for who heard no story to train on, or none to be scored on."""
+    for subject in subjects:
+        for role in (stories.train, stories.validation):
+            if not set(role) & set(card.subjects[subject].stories):
+                raise StudyError(
+                    f"search.objective.subjects: {subject} heard none of {', '.join(role)}",
+                    "leave that subject out, or change split",
+                )
 
 
 def _search(
@@ -168,10 +204,11 @@ def _search(
         {trial.number: how_it_ended(trial) for trial in ended},
         partial(reached, study),
         box.settle,
+        kept_of(study, parent),
     )
-    scheduler = scheduler_for(study)
+    scheduler = scheduler_for(study, len(proposals.subjects))
     for trial in ended:
-        remember(scheduler, trial.number, trial.scores, finished=trial.status == "FINISHED")
+        remember(scheduler, trial.number, trial.told, finished=trial.status == "FINISHED")
     memory = Memory(box, "trial", parent, study.search.trials, progress, map(outcome_of, ended), left)
     if search.left:
         run_trials(study, memory, f"sweep-{parent[:8]}", search.left, search=search, scheduler=scheduler)

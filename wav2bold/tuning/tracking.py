@@ -7,9 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -36,6 +37,12 @@ LOCAL_NAME = "wav2bold.local_name"
 """A run's name before MLflow has given it an id."""
 REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 """What MLflow says of what it will never take. All else may pass, as a proxy's 404 at a start."""
+STOPPED = "wav2bold.stopped_early"
+WINNER = "wav2bold.winner"
+CERTAINTY = "wav2bold.winner.certainty"
+"""Tags of a sweep: its best trial's number, and how sure it is that it betters the paper's configuration."""
+OF_SUBJECT = "score."
+"""Before a subject's name, in the metric that is its score in a trial that refined each by itself."""
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
@@ -50,6 +57,10 @@ class Trial:
     status: as MLflow says.  seconds: the trial's own work, up to its last epoch.
     reason: why it failed, or "".
     trained_parameters: how many numbers of the encoder it trained; None if nobody counted.
+    drift: as in `Report`, None if nobody measured it.
+    stopped: whether it was, before its last epoch or subject.
+    subjects: whom it refined. Where that was one after the other, `reduce` says what its score is of theirs,
+    which subject_scores has as far as it came, and `scores` is by subject, each with those before it.
     """
 
     run_id: str
@@ -61,14 +72,31 @@ class Trial:
     seconds: float
     reason: str = ""
     trained_parameters: int | None = None
+    drift: float | None = None
+    stopped: bool = False
+    subjects: tuple[str, ...] = ()
+    reduce: str | None = None
+    subject_scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its score is of all its subjects, and so can be compared with others'."""
+        return self.reduce is None or not self.stopped
+
+    @property
+    def told(self) -> tuple[float, ...]:
+        """Its score as it was after each epoch or subject."""
+        if self.reduce is not None or not self.configuration.keeps_best:
+            return self.scores
+        return tuple(accumulate(self.scores, max))
 
 
 @dataclass(frozen=True)
 class Remembered:
     """A sweep or a refinement as MLflow remembers it.
 
-    parts: how many of its trials or subjects ended how, by status.  best_score: the highest of theirs, NaN if
-    there is none.  seconds: until it ended, None if it hasn't.
+    parts: how many of its trials or subjects ended how, by status.  best_score: the highest of those that are
+    whole, NaN if there is none.  seconds: until it ended, None if it hasn't.
     """
 
     run_id: str
@@ -378,7 +406,8 @@ class Tracker:
         for child in children:
             parts[child.info.status] += 1
             score = child.data.metrics.get("best_score", float("nan"))
-            if child.info.status == "FINISHED" and not score <= best:
+            part = "reduce" in child.data.params and child.data.tags.get(STOPPED) == "true"
+            if child.info.status == "FINISHED" and not part and not score <= best:
                 best = score
         return Remembered(
             run_id=info.run_id,
@@ -430,8 +459,10 @@ class Tracker:
         scores = tuple(by_epoch.values())
         params, tags = run.data.params, run.data.tags
         configuration = Configuration.model_validate(yaml.safe_load(tags[CONFIGURATION]))
-        kept = scores if configuration.keeps_best else scores[-1:]
+        reduction = params.get("reduce")
+        kept = scores if configuration.keeps_best and reduction is None else scores[-1:]
         trained = params.get("trained_parameters")
+        metrics = run.data.metrics
         return Trial(
             run_id=run.info.run_id,
             number=int(tags.get(NUMBER) or params["number"]),  # the tag is younger
@@ -442,6 +473,15 @@ class Tracker:
             seconds=run.data.metrics.get("seconds", float("nan")),
             reason=tags.get(REASON, ""),
             trained_parameters=None if trained is None else int(trained),
+            drift=metrics.get("drift"),
+            stopped=tags.get(STOPPED) == "true",
+            subjects=tuple(params.get("subjects", "").split()),
+            reduce=reduction,
+            subject_scores={
+                key.removeprefix(OF_SUBJECT): score
+                for key, score in sorted(metrics.items())
+                if key.startswith(OF_SUBJECT)
+            },
         )
 
     def _search(self, query: str, limit: int | None = None, experiment_id: str | None = None) -> list[Run]:

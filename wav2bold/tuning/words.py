@@ -169,6 +169,10 @@ def layers(chosen: Configuration) -> str:
 
 def status(trial: Trial) -> str:
     """How a trial ended, in words."""
+    if trial.reduce is not None:
+        if trial.status != "FINISHED" or not trial.stopped:
+            return STATES.get(trial.status, trial.status.lower())
+        return f"stopped after {len(trial.subject_scores)} of {count(len(trial.subjects), 'subject')}"
     planned = trial.configuration.epochs if trial.configuration.refines else 0
     if trial.status == "FINISHED" and len(trial.scores) == 1 <= planned:
         return "stopped after stage 1"

@@ -16,14 +16,19 @@ from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.people import targets_of
-from wav2bold.trainables.refine import Material, Refined, refine
+from wav2bold.trainables.refine import Material, Refined, Shown, refine, unseen
 from wav2bold.trainables.scores import Report
 from wav2bold.trainables.team import ALONE, Team
+from wav2bold.tuning.kept import Keeper
 
 Task = Mapping[str, Any]
 """What to refine, JSON-like: `number`; `configuration`, a `Configuration`; `subjects`, who are refined
-jointly; `out`, the folder for the refined encoder, absent where none is wanted; `origin`, written into it;
-`name`, what it is called where it is no trial of a sweep."""
+jointly, or one after the other where there is `reduce`, a `Reduction` of their scores; `out`, the folder for
+the refined encoder, absent where none is wanted; `origin`, written into it; `predictions`, as `Kept.task` has
+it, absent where they aren't kept; `name`, what it is called where it is no trial of a sweep."""
+KEPT_BYTES = 256 << 20
+"""Of BOLD that a process keeps beside that in use, for a trial that goes from subject to subject: a third of
+what its libraries take."""
 
 
 class Workshop:
@@ -31,7 +36,7 @@ class Workshop:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._material: tuple[tuple[str, ...], Material] | None = None
+        self._material: dict[tuple[str, ...], Material] = {}
 
     def reports(
         self, task: Task, team: Team = ALONE, checkpoint: Path | None = None
@@ -45,7 +50,11 @@ class Workshop:
             checkpoint = checkpoint_beside(out)
         material = self.material_for(tuple(task["subjects"]))
         configuration = Configuration.model_validate(task["configuration"])
-        epochs = refine(material, configuration, self.study.seed, checkpoint, team)
+        shown: Shown = unseen
+        if "predictions" in task:
+            keeps_best = configuration.keeps_best
+            shown = Keeper(task["predictions"], material.validation, keeps_best=keeps_best)
+        epochs = refine(material, configuration, self.study.seed, checkpoint, team, shown)
         reports: list[Report] = []
         while True:
             try:
@@ -63,19 +72,22 @@ class Workshop:
                 shutil.rmtree(checkpoint, ignore_errors=True)
 
     def material_for(self, subjects: tuple[str, ...]) -> Material:
-        """What these subjects' refinements share; the last one asked for is kept."""
-        if self._material is None or self._material[0] != subjects:
+        """What these subjects' refinements share; it is kept, and that of others as far as there is room."""
+        found = self._material.pop(subjects, None)
+        if found is None:
+            while sum(map(_bytes, self._material.values())) > KEPT_BYTES:
+                self._material.popitem()  # the last: trials ask in one order, and next for the first
             stories = split_stories(self.study.split, self.shards.card)
             longest = longest_history(self.study)
-            material = Material(
+            found = Material(
                 encoder=self.encoder,
                 shards=self.shards,
                 store=self.store,
                 train=windows(self.shards, subjects, stories.train, longest),
                 validation=windows(self.shards, subjects, stories.validation, longest),
             )
-            self._material = (subjects, material)
-        return self._material[1]
+        self._material[subjects] = found
+        return found
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -91,6 +103,10 @@ class Workshop:
     def shards(self) -> Shards:
         """The recordings."""
         return open_shards(self.study.shards)
+
+
+def _bytes(material: Material) -> int:
+    return int(material.train.y.nbytes + material.validation.y.nbytes)
 
 
 def checkpoint_beside(out: Path) -> Path:
