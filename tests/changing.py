@@ -2,6 +2,7 @@
 
 `python changing.py FOLDER` is one on a cluster of this machine: a node is added, removed under a running
 trial, and removed under a warm actor that waits for its next trial. It prints as JSON what was seen.
+`python changing.py FOLDER ADDRESS TRIALS [--resume]` is one on a cluster of three cores, all its trials held.
 """
 
 import json
@@ -40,7 +41,8 @@ def watched(folder: Path, held: tuple[int, ...]) -> None:
 
             number, begins = self._task["number"], self._epochs is None
             if begins:
-                (folder / f"{number}-{ray.get_runtime_context().get_node_id()}-{uuid4()}").touch()
+                node, address = ray.get_runtime_context().get_node_id(), ray.util.get_node_ip_address()
+                (folder / f"{number}-{node}-{address}-{uuid4()}").touch()
             until = time.monotonic() + HOLDS_S
             while number in held and not begins and not (folder / f"go-{number}").exists():
                 assert time.monotonic() < until, f"nobody let trial {number} go"
@@ -56,10 +58,17 @@ def let_go(folder: Path, number: int) -> None:
     (folder / f"go-{number}").touch()
 
 
-def tries(folder: Path) -> list[tuple[int, str]]:
-    """Number of the trial and id of the node, of each try so far, oldest first."""
+def tries(folder: Path, by: str = "node") -> list[tuple[int, str]]:
+    """Number of the trial and where it ran, of each try so far, oldest first. by: node, or address."""
     paths = sorted((path for path in folder.iterdir() if path.name[0].isdigit()), key=os.path.getctime)
-    return [(int(number), node) for number, node, *_ in (path.name.split("-") for path in paths)]
+    words = [path.name.split("-") for path in paths]
+    return [(int(number), node if by == "node" else address) for number, node, address, *_ in words]
+
+
+def on_three_cores(folder: Path, address: str, trials: int, *, resume: bool) -> None:
+    watched(folder / "held", tuple(range(trials)))
+    study = study_of(folder, trials=trials, parallel=3)
+    sweep(study, address, progress=lambda what, *_: print(what, flush=True), resume=resume)
 
 
 def main(folder: Path) -> None:
@@ -112,4 +121,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    given = sys.argv[1:]
+    if len(given) == 1:
+        main(Path(given[0]))
+    else:
+        on_three_cores(Path(given[0]), given[1], int(given[2]), resume="--resume" in given)

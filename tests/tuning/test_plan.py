@@ -98,3 +98,48 @@ def test_a_disk_without_room_for_the_first_trial_is_refused(
 def test_two_clusters_are_one_too_many() -> None:
     with pytest.raises(ClusterError, match="--config and --address are two clusters; give one"):
         plan_of(Path("study.yaml"), Path("ray_config.yaml"), "host:6379")
+
+
+def test_a_short_trial_tells_how_long_the_sweep_takes(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    longer = study.model_copy(
+        update={
+            "configuration": study.configuration.model_copy(update={"epochs": 12}),
+            "subjects": ("sub-001", "sub-002"),
+            "results": tmp_path / "results",
+        }
+    )
+    longer.save(tmp_path / "study.yaml")
+    words = ["cluster", "plan", str(tmp_path / "study.yaml"), "--cpus", "2"]
+    assert "which --calibrate tells" in CliRunner().invoke(app, words).stdout
+    done = CliRunner().invoke(app, [*words, "--calibrate", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    pace = told["pace"]
+    assert (pace["epochs"], pace["share"]) == (12, 1.0)  # it has no more stories than a short trial hears
+    # 7 trials, 2 at once: one after the other four times
+    assert told["hours"] == pytest.approx(4 * (pace["first"] + 12 * pace["epoch"]) / 3600)
+    assert not (tmp_path / "results").exists()
+    reports = list(Workshop(longer).reports(
+        {"configuration": longer.configuration.model_dump(mode="json"), "subjects": longer.subjects}
+    ))
+    assert told["hours"] * 3600 / 4 == pytest.approx(reports[-1].seconds, rel=1.0)
+
+
+def test_a_short_trial_hears_the_shortest_stories_and_counts_for_all(study: Study, tmp_path: Path) -> None:
+    sounds = {story: speech(seconds, seconds) for story, seconds in zip(STORIES, (12, 24, 12, 12), strict=True)}
+    lengths = dict(zip(STORIES, (12, 24, 12, 12), strict=True))
+    bold = {
+        key: volumes
+        for story, seconds in lengths.items()
+        for key, volumes in noise_listeners((story,), seconds, 1.0, {"sub-001": 3}).items()
+    }
+    on_disk(tmp_path / "shards", sounds, bold, 1.0)
+    larger = study.model_copy(update={"shards": tmp_path / "shards", "split": Split(
+        validation=("library",), test=("orchard",))})
+    monkeypatched = calibration.TRAIN
+    pace = calibration.timed(larger, ("sub-001",), "here")
+    assert monkeypatched == 2
+    assert pace.share == 1.0
