@@ -2,9 +2,9 @@
 
 A sweep of small trials is measured with one worker and with two, in turn. What its trials took, and what
 driver and MLflow took beside them, is then replayed by a scheduler model (`_scheduler.py`) on 1 to 1,000
-GPUs, for 345 people who are each searched by themselves, with trials stretched to a minute: at 1,094 windows/s
-of an H100 with all layers unfrozen (RESULTS.md), 20 epochs of an hour of volumes of 1.5 s take 44 s; stage 1
-comes before.
+GPUs, for 345 people who are each searched by themselves, with trials stretched to a minute: at 1,094
+windows/s of an H100 with all layers unfrozen (RESULTS.md), 20 epochs of an hour of volumes of 1.5 s take
+44 s; stage 1 comes before.
 
 scale_model_error: the larger of the model's relative errors in the time of a whole sweep, with one worker and
 two.  scale_efficiency_*: work of all trials / (GPUs x time of the whole).  scale_first_bottleneck_gpus: how
@@ -15,9 +15,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from _figures import show
 from _scheduler import Bottleneck, Costs, Trial, bottlenecks, efficiency, makespan
@@ -100,23 +101,38 @@ def measured(study: Study, workers: int) -> Measured:
         }
         for number in range(TRIALS)
     ]
-    moments: list[float] = []
-    memory = Memory(tracker, "trial", parent, TRIALS, lambda *_: moments.append(time.monotonic()))
+    moments: list[tuple[float, float]] = []
+    memory = Watched(
+        tracker, "trial", parent, TRIALS, lambda *_: moments.append((time.monotonic(), tracker.spent))
+    )
     begun = time.monotonic()
     run_trials(study, memory, f"scale-{parent[:8]}", TRIALS, tasks=tasks)
     seconds = time.monotonic() - begun
     tracker.end(parent)
-    own = tracker.trials(parent)
-    trials = tuple(Trial(one.seconds, len(one.scores)) for one in own)
-    told = sum(trial.reports + 2 for trial in trials)  # its begin and its end, too
-    first = trials[0].work / trials[0].reports
-    starts = moments[0] - begun - first
-    beside = moments[-1] - moments[0] - (sum(trial.work for trial in trials) - first)
-    mlflow = tracker.spent / told
-    print(
-        f"  {workers} workers: {seconds:.1f} s, trials {sum(t.work for t in trials):.1f} s", file=sys.stderr
-    )
-    return Measured(seconds, trials, starts, max(beside / told - mlflow, 0.0), mlflow)
+    trials = tuple(Trial(sum(own), len(own)) for _, own in sorted(memory.worked.items()))
+    work = sum(trial.work for trial in trials)
+    (first, spent), (last, all_spent) = moments[0], moments[-1]
+    words = sum(trial.reports + 2 for trial in trials) - 2  # less the first trial's begin and first report
+    mlflow = (all_spent - spent) / words
+    beside = last - first - (work - memory.first)
+    print(f"  {workers} workers: {seconds:.1f} s, trials {work:.1f} s", file=sys.stderr)
+    return Measured(seconds, trials, first - begun - memory.first, max(beside / words - mlflow, 0.0), mlflow)
+
+
+class Watched(Memory):
+    """Notes how long each step of a trial took in its own process, by its number. first: the very first."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.worked: dict[int, list[float]] = {}
+        self.first = 0.0
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self.first = self.first or result["time_this_iter_s"]
+        self.worked.setdefault(trial.config["task"]["number"], []).append(result["time_this_iter_s"])
+        super().on_trial_result(iteration, trials, trial, result, **info)
 
 
 class Clocked(Tracker):
@@ -124,27 +140,24 @@ class Clocked(Tracker):
 
     spent = 0.0
 
-    def begin_trial(self, *given: object, **more: object) -> str:
+    def begin_trial(self, *given: Any) -> str:
+        return self._timed(super().begin_trial, *given)
+
+    def metrics(self, *given: Any) -> None:
+        self._timed(super().metrics, *given)
+
+    def tags(self, *given: Any) -> None:
+        self._timed(super().tags, *given)
+
+    def end(self, *given: Any) -> None:
+        self._timed(super().end, *given)
+
+    def _timed(self, call: Callable[..., Any], *given: Any) -> Any:
         begun = time.monotonic()
         try:
-            return super().begin_trial(*given, **more)
+            return call(*given)
         finally:
             self.spent += time.monotonic() - begun
-
-    def metrics(self, *given: object, **more: object) -> None:
-        begun = time.monotonic()
-        super().metrics(*given, **more)
-        self.spent += time.monotonic() - begun
-
-    def tags(self, *given: object, **more: object) -> None:
-        begun = time.monotonic()
-        super().tags(*given, **more)
-        self.spent += time.monotonic() - begun
-
-    def end(self, *given: object, **more: object) -> None:
-        begun = time.monotonic()
-        super().end(*given, **more)
-        self.spent += time.monotonic() - begun
 
 
 def errors(one: Sequence[Measured], two: Sequence[Measured], costs: Costs) -> list[float]:

@@ -85,6 +85,9 @@ def plan(
     cpus: Annotated[
         int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")
     ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time a short trial, and tell the hours of the whole.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON; sizes in bytes.")] = False,
 ) -> None:
     """Tell what a sweep takes and how a cluster would hold it, before anything is spent.
@@ -94,9 +97,11 @@ def plan(
     """
     from wav2bold.tuning.planning import plan_of
 
-    found = plan_of(study, config, address, cpus)
+    found = plan_of(study, config, address, cpus, calibrate=calibrate)
     if as_json:
-        typer.echo(json.dumps(asdict(found) | {"memory_total": found.memory.total}, indent=2))
+        typer.echo(
+            json.dumps(asdict(found) | {"memory_total": found.memory.total, "hours": found.hours}, indent=2)
+        )
     else:
         out.print(_drawn(found))
 
@@ -201,9 +206,20 @@ def _drawn(found: "Plan") -> "Table":
         ("memory of a worker", f"{_gb(memory.total)} at most: {parts}"),
         ("object store", f"{_gb(found.object_store)}: workers read shards themselves"),
         ("activations on disk", f"{stored}; {_gb(found.disk_free)} free"),
+        ("time", _time(found)),
     ):
         table.add_row(name, said)
     return table
+
+
+def _time(found: "Plan") -> str:
+    """Expected hours, and what they assume."""
+    pace, assumed = found.pace, "each like the study's own, none stopped early"
+    if pace is None:
+        return f"{found.trials} trials / {found.at_once} x that of one, which --calibrate tells; {assumed}"
+    parts = f"{pace.first:.2g} s before and {pace.epochs} epochs of {pace.epoch:.2g} s"
+    told_by = f"{pace.timed:.1f} s on {pace.where} with {pace.share:.0%} of the windows"
+    return f"{found.hours:.2g} h; a trial {pace.trial:.2g} s: {parts}, by {told_by}; {assumed}"
 
 
 def _machines(shape: "Shape") -> str:

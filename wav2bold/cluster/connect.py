@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
@@ -31,6 +32,8 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient
 GcsClient(address=canonicalize_bootstrap_address(sys.argv[1])).internal_kv_exists(b"wav2bold")
 """
+VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+"""How Ray tells versions that differ: the cluster's, then ours."""
 QUIET = {
     # Tune's and Train's tables give way to our own report; both are read when those are imported.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -213,10 +216,23 @@ def _join(address: str) -> None:
     except AuthenticationError as error:
         raise refused(address) from error
     except (ConnectionError, RuntimeError, RaySystemError, ValueError, TimeoutError) as error:
-        raise ClusterError(
+        raise other_versions(str(error)) or ClusterError(
             f"Ray can't join {address} ({_one_line(error)})",
             "use the same Ray and Python there and here, on a machine of the cluster",
         ) from error
+
+
+def other_versions(said: str) -> ClusterError | None:
+    """The refusal of a cluster whose Ray or Python is another one, if that is what Ray says."""
+    found = VERSIONS.findall(said)
+    if len(found) < 2:
+        return None
+    (ray_there, python_there), (ray_here, python_here) = found[:2]
+    return ClusterError(
+        f"the cluster runs Ray {ray_there} and Python {python_there}, this is Ray {ray_here} and Python "
+        f"{python_here}",
+        "install the cluster's versions here",
+    )
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import ray
 from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 
-from wav2bold.cluster.connect import LOOPBACK, QUIET, reach
+from wav2bold.cluster.connect import LOOPBACK, QUIET, other_versions, reach
 from wav2bold.cluster.token import MODE, made_token, refuse_without_token
 from wav2bold.errors import ClusterError
 
 HERE = "127.0.0.1"
 ENDS_S = 20.0
 """How long Ray may take to end its processes before we leave it to that."""
+STARTED = "Ray runtime started"
 Started = Callable[[], None]
 
 
@@ -74,7 +74,7 @@ def _run(words: list[str], lent: Mapping[str, int | None], started: Started, *, 
         try:
             for line in process.stdout or ():
                 said.append(line.strip())
-                if "Ray runtime started" in line:
+                if STARTED in line:
                     started()
         finally:
             process.terminate()  # ends what it started, too
@@ -85,10 +85,13 @@ def _run(words: list[str], lent: Mapping[str, int | None], started: Started, *, 
 
 
 def _why_not(said: Sequence[str]) -> ClusterError:
-    if any("Version mismatch" in line for line in said):
+    versions = other_versions("\n".join(said))
+    if versions is not None:
+        return versions
+    if any(STARTED in line for line in said):
         return ClusterError(
-            f"the cluster has another Ray or Python than {ray.__version__} and {sys.version.split()[0]} here",
-            "install the head's versions",
+            "Ray ended on this machine: one of its processes died, or the cluster counts the machine as lost",
+            "start or join again; a service can do that by itself",
         )
     last = [line for line in said if line][-1:] or ["no reason given"]
     return ClusterError(f"Ray can't start here ({last[0]})")
