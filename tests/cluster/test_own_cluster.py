@@ -134,8 +134,11 @@ def test_another_version_than_the_clusters_is_one_line(head: Head, tmp_path: Pat
     (tmp_path / "sitecustomize.py").write_text("import ray; ray.__version__ = '2.9.0'")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     asked = {
-        ("cluster", "join", f"127.0.0.1:{head.port}"): f"the cluster runs Ray {ray.__version__} and Python",
-        ("cluster", "status", f"--address=127.0.0.1:{head.port}"): "this is Ray 2.9.0 and Python",
+        (
+            "cluster",
+            "status",
+            f"--address=127.0.0.1:{head.port}",
+        ): f"the cluster runs Ray {ray.__version__} and",
     }
     if has_job_server():
         asked["cluster", "logs", "raysubmit_any"] = f"runs Ray {ray.__version__}, this is 2.9.0; install"
@@ -164,6 +167,9 @@ def test_a_machine_without_the_token_can_not_join(head: Head, tmp_path: Path) ->
     dead = head.run("cluster", "join", f"127.0.0.1:{free_port()}")
     assert dead.returncode == 2
     assert "no Ray cluster answers at" in dead.stderr
+    alone = head.run("cluster", "join", f"127.0.0.1:{head.port}")
+    assert alone.returncode == 2
+    assert "keeps to its own machine; start it by `wav2bold cluster start --host ADDRESS`" in alone.stderr
 
 
 jobs_only = pytest.mark.skipif(not has_job_server(), reason="Ray's job server needs ray[default]")
@@ -205,6 +211,17 @@ def test_work_is_handed_over_with_study_and_package(head: Head, tmp_path: Path) 
     broken = head.run("refine", str(tmp_path / "study.yaml"), "--subjects=sub-009", "--submit")
     assert broken.returncode == 2, "the job's own exit code"
     assert "there is no sub-009 in the shards" in broken.stdout
+
+
+def test_a_plan_times_a_trial_where_it_will_run(head: Head, tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    done = head.run(
+        "cluster", "plan", str(study), f"--address=127.0.0.1:{head.port}", "--calibrate", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["pace"]["where"] == "a worker of the cluster"
+    assert told["hours"] > 0
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """On three hosts a sweep outlives a pulled cable, a killed raylet and a killed driver, and finds the same."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -37,8 +38,8 @@ class Cluster:
     def held(self) -> Path:
         return self.folder / "held"
 
-    def run(self, host: Host, name: str, *words: str) -> "subprocess.Popen[bytes]":
-        env = {"HOME": str(self.folder), "OMP_NUM_THREADS": "1", **SOON_DEAD}
+    def run(self, host: Host, name: str, *words: str, **env: str) -> "subprocess.Popen[bytes]":
+        env = {"HOME": str(self.folder), "OMP_NUM_THREADS": "1", **SOON_DEAD, **env}
         self.running[name] = host.start(words, self.folder / f"{name}.log", **env)
         return self.running[name]
 
@@ -48,12 +49,20 @@ class Cluster:
         self.run(head, head.name, *WAV2BOLD, *words)
         log = self.folder / f"{head.name}.log"
         eventually(lambda: "the head answers" in log.read_text(), BEGINS_S, "the head")
-        for host in self.hosts[1:]:
-            self.join(host)
 
-    def join(self, host: Host) -> None:
-        address = f"{self.hosts[0].address}:{PORT}"
-        self.run(host, host.name, *WAV2BOLD, "cluster", "join", address, f"--host={host.address}", "--cpus=1")
+    def join(self, host: Host, **env: str) -> None:
+        words = ("cluster", "join", f"{self.hosts[0].address}:{PORT}", f"--host={host.address}", "--cpus=1")
+        self.run(host, host.name, *WAV2BOLD, *words, **env)
+
+    def refuse_another_version(self, host: Host) -> None:
+        """A host that has another Ray is told so and stays outside."""
+        other = self.folder / "other"
+        other.mkdir()
+        (other / "sitecustomize.py").write_text("import ray; ray.__version__ = '2.9.0'")
+        self.join(host, PYTHONPATH=os.pathsep.join([str(other), os.environ.get("PYTHONPATH", "")]))
+        assert self.running[host.name].wait(BEGINS_S) == 2
+        (line,) = (self.folder / f"{host.name}.log").read_text().splitlines()
+        assert "this is Ray 2.9.0 and Python" in line
 
     def sweep(self, *options: str) -> "subprocess.Popen[bytes]":
         head = self.hosts[0]
@@ -103,6 +112,9 @@ def test_hosts_that_are_lost_cost_their_running_trials_only(cluster: Cluster, tm
     everywhere = {host.address for host in cluster.hosts}
     by_address = {host.address: host for host in cluster.hosts}
     cluster.start()
+    cluster.refuse_another_version(cluster.hosts[1])
+    for host in cluster.hosts[1:]:
+        cluster.join(host)
     cluster.sweep()
     cluster.wait(0, 1, 2)
     assert {cluster.tries(number)[0] for number in (0, 1, 2)} == everywhere

@@ -40,13 +40,17 @@ def join(address: str, host: str | None, lent: Mapping[str, int | None], started
     """Lend this machine to the cluster at an address until it is interrupted.
 
     host: address that the others reach this one at; None for what Ray finds.  lent, started: as for `start`.
-    Raises ClusterError, within seconds, if there is no cluster there, it refuses our token, or has another
-    version of Ray or Python.
+    Raises ClusterError, within seconds, if there is no cluster there, it refuses our token, has another
+    version of Ray or Python, or is for its own machine alone.
     """
     refuse_without_token()
-    only_here = reach(address)
+    if reach(address):
+        raise ClusterError(
+            f"the head at {address} keeps to its own machine",
+            "start it by `wav2bold cluster start --host ADDRESS`",
+        )
     words = [f"--address={address}"] + ([f"--node-ip-address={host}"] if host else [])
-    _run(words, lent, started, only_here=only_here)
+    _run(words, lent, started, only_here=False)
 
 
 def has_job_server() -> bool:
