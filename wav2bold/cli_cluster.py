@@ -67,7 +67,8 @@ def hand_over(
         for text in jobs.told(client, job, follow=True):
             out.print(text, markup=False, end="", soft_wrap=True)
     except KeyboardInterrupt:
-        err.print(f"detached; the job goes on: wav2bold cluster logs {job} --follow", markup=False)
+        said = f"detached; the job goes on: wav2bold cluster logs {job} --follow"
+        err.print(said, markup=False, soft_wrap=True)  # a line that can be copied whole
         return
     code = jobs.exit_code(client, job)
     if code:

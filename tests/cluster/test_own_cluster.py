@@ -318,6 +318,26 @@ def test_a_job_server_that_is_not_there_is_one_line() -> None:
         jobs.job_server("ray://head:10001")
 
 
+def test_a_head_that_has_just_started_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Server:
+        def submit_job(self, entrypoint: str, **_: object) -> str:
+            asked.append(entrypoint)
+            if len(asked) < 3:
+                raise RuntimeError(f"Request failed with status code 500: {jobs.NOT_READY}, please try again")
+            return "raysubmit_1"
+
+    monkeypatch.setattr(jobs, "ASKED_EVERY_S", 0.0)
+    study = small_study(tmp_path)
+    assert jobs.hand_over(Server(), "sweep", study, {}) == "raysubmit_1"
+    assert len(asked) == 3
+    asked.clear()
+    monkeypatch.setattr(jobs, "READY_S", 0.0)
+    with pytest.raises(ClusterError, match="the cluster has taken no jobs for 0 s; look at its head's log"):
+        jobs.hand_over(Server(), "sweep", study, {})
+
+
 def test_a_token_that_others_can_read_is_hidden_from_them_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

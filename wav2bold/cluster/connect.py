@@ -202,11 +202,10 @@ def reach(address: str) -> bool:
     """
     host, port = _host_and_port(address)
     alone = _only_here(host, port)
-    with _loopback() if alone else nullcontext():
-        if not _lets_in(address, host, port):
-            show_token()
-            if not _lets_in(address, host, port):
-                raise refused(address)
+    if not _lets_in(address, host, port, alone=alone):
+        show_token()
+        if not _lets_in(address, host, port, alone=alone):
+            raise refused(address)
     return alone
 
 
@@ -256,9 +255,10 @@ def _only_here(host: str, port: int) -> bool:
     return False
 
 
-def _lets_in(address: str, host: str, port: int) -> bool:
+def _lets_in(address: str, host: str, port: int, *, alone: bool) -> bool:
     """Whether Ray lets us in there as we are. Raises ClusterError unless it answers.
 
+    alone: whether the cluster keeps to this machine.
     A port that is open is not enough: a proxy or another program may hold it. The question is put
     in another process because Ray's client can't be told to give up, and writes while it waits;
     `ray.init` itself would wait for minutes.
@@ -271,9 +271,10 @@ def _lets_in(address: str, host: str, port: int) -> bool:
             f"no Ray cluster answers at {address} ({error.strerror or error})", cure
         ) from error
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", ASK, address], check=False, capture_output=True, timeout=RAY_ANSWERS_S
-        )
+        with _loopback() if alone else nullcontext():
+            done = subprocess.run(
+                [sys.executable, "-c", ASK, address], check=False, capture_output=True, timeout=RAY_ANSWERS_S
+            )
     except subprocess.TimeoutExpired as error:
         raise ClusterError(
             f"something else than Ray answers at {address} (silent for {RAY_ANSWERS_S:g} s)", cure

@@ -69,6 +69,9 @@ def _run(words: list[str], lent: Mapping[str, int | None], started: Started, *, 
     if only_here:
         environment[ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # see connect._loopback
     words += [f"--{name}={count}" for name, count in lent.items() if count is not None]
+    words.append(
+        "--dashboard-agent-listen-port=0"
+    )  # Ray's own is one for all Rays of a machine: jobs need it
     command = [str(binaries / "ray"), "start", "--block", "--disable-usage-stats", *words]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     said = []
