@@ -69,7 +69,8 @@ def hand_over(
         for text in jobs.told(client, job, follow=True):
             out.print(text, markup=False, end="", soft_wrap=True)
     except KeyboardInterrupt:
-        err.print(f"detached; the job goes on: wav2bold cluster logs {job} --follow", markup=False)
+        said = f"detached; the job goes on: wav2bold cluster logs {job} --follow"
+        err.print(said, markup=False, soft_wrap=True)  # a line that can be copied whole
         return
     code = jobs.exit_code(client, job)
     if code:
@@ -87,6 +88,9 @@ def plan(
     cpus: Annotated[
         int | None, typer.Option(min=1, help="Cores to use on this machine. Default: all.")
     ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Time a short trial, and tell the hours of the whole.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON; sizes in bytes.")] = False,
 ) -> None:
     """Tell what a sweep takes and how a cluster would hold it, before anything is spent.
@@ -96,9 +100,11 @@ def plan(
     """
     from wav2bold.tuning.planning import plan_of
 
-    found = plan_of(study, config, address, cpus)
+    found = plan_of(study, config, address, cpus, calibrate=calibrate)
     if as_json:
-        typer.echo(json.dumps(asdict(found) | {"memory_total": found.memory.total}, indent=2))
+        typer.echo(
+            json.dumps(asdict(found) | {"memory_total": found.memory.total, "hours": found.hours}, indent=2)
+        )
     else:
         out.print(_drawn(found))
 
@@ -203,9 +209,20 @@ def _drawn(found: "Plan") -> "Table":
         ("memory of a worker", f"{_gb(memory.total)} at most: {parts}"),
         ("object store", f"{_gb(found.object_store)}: workers read shards themselves"),
         ("activations on disk", f"{stored}; {_gb(found.disk_free)} free"),
+        ("time", _time(found)),
     ):
         table.add_row(name, said)
     return table
+
+
+def _time(found: "Plan") -> str:
+    """Expected hours, and what they assume."""
+    pace, assumed = found.pace, "each like the study's own, none stopped early"
+    if pace is None:
+        return f"{found.trials} trials / {found.at_once} x that of one, which --calibrate tells; {assumed}"
+    parts = f"{pace.first:.2g} s before and {pace.epochs} epochs of {pace.epoch:.2g} s"
+    told_by = f"{pace.timed:.1f} s on {pace.where} with {pace.share:.0%} of the windows"
+    return f"{found.hours:.2g} h; a trial {pace.trial:.2g} s: {parts}, by {told_by}; {assumed}"
 
 
 def _machines(shape: "Shape") -> str:

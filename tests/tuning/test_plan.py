@@ -16,6 +16,7 @@ from wav2bold.errors import ClusterError, DataError, StudyError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.refine import Material, refine
+from wav2bold.tuning.calibration import timed
 from wav2bold.tuning.plan import plan
 from wav2bold.tuning.planning import plan_of
 
@@ -107,3 +108,42 @@ def test_a_disk_without_room_for_the_first_trial_is_refused(
 def test_two_clusters_are_one_too_many() -> None:
     with pytest.raises(ClusterError, match="--config and --address are two clusters; give one"):
         plan_of(Path("study.yaml"), Path("ray_config.yaml"), "host:6379")
+
+
+def test_a_short_trial_tells_how_long_the_sweep_takes(
+    study: Study, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    longer = study.model_copy(
+        update={
+            "configuration": study.configuration.model_copy(update={"epochs": 12}),
+            "subjects": ("sub-001", "sub-002"),
+            "results": tmp_path / "results",
+        }
+    )
+    longer.save(tmp_path / "study.yaml")
+    words = ["cluster", "plan", str(tmp_path / "study.yaml"), "--cpus", "2"]
+    assert "which --calibrate tells" in CliRunner().invoke(app, words).stdout
+    done = CliRunner().invoke(app, [*words, "--calibrate", "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    pace = told["pace"]
+    assert (pace["epochs"], pace["share"]) == (12, 1.0)  # it has no more stories than a short trial hears
+    # 7 trials, 2 at once: one after the other four times
+    assert told["hours"] == pytest.approx(4 * (pace["first"] + 12 * pace["epoch"]) / 3600)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_short_trial_hears_the_shortest_stories_and_counts_for_all(study: Study, tmp_path: Path) -> None:
+    lengths = dict.fromkeys(STORIES, 12) | {"bakery": 24, "tower": 12}
+    sounds = {story: speech(seconds, number) for number, (story, seconds) in enumerate(lengths.items())}
+    bold = {
+        key: volumes
+        for story, seconds in lengths.items()
+        for key, volumes in noise_listeners((story,), seconds, 1.0, {"sub-001": 3}).items()
+    }
+    on_disk(tmp_path / "shards", sounds, bold, 1.0)
+    pace = timed(study.model_copy(update={"shards": tmp_path / "shards"}), ("sub-001",), "here")
+    # volumes from 3 s on: 10 of 12 s and 22 of 24 s; bakery is left out
+    assert pace.share == pytest.approx(30 / 52)
+    assert pace.timed < pace.trial  # of as many epochs, on 52 windows

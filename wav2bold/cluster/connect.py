@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
@@ -16,7 +17,7 @@ from unittest import mock
 
 import ray
 from ray._private import ray_constants
-from ray._private.services import get_node_ip_address
+from ray._private.services import canonicalize_bootstrap_address_or_die, get_node_ip_address
 from ray.exceptions import AuthenticationError, RaySystemError
 
 from wav2bold.cluster.token import refused, show_token
@@ -31,6 +32,8 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray._raylet import GcsClient
 GcsClient(address=canonicalize_bootstrap_address(sys.argv[1])).internal_kv_exists(b"wav2bold")
 """
+VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+"""How Ray tells versions that differ: the cluster's, then ours."""
 QUIET = {
     # Tune's and Train's tables give way to our own report; both are read when those are imported.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -174,23 +177,35 @@ def _attach(address: str) -> None:
             "give host:6379 on a machine of the cluster; from outside, use `ray job submit`",
         )
     if address == "auto":
-        show_token()
-        _join(address)
-        return
+        address = _started_here()
     with _loopback() if reach(address) else nullcontext():
         _join(address)
+
+
+def _started_here() -> str:
+    """Where the Ray answers that was started on this machine last."""
+    try:
+        return str(canonicalize_bootstrap_address_or_die("auto"))
+    except ConnectionError as error:
+        raise ClusterError(
+            f"there is no one Ray cluster on this machine ({_one_line(error)})",
+            "start it with `wav2bold cluster start`, or give host:6379",
+        ) from error
 
 
 def reach(address: str) -> bool:
     """Whether the cluster at an address, which answers and lets us in, is for this machine alone.
 
-    Raises ClusterError, within seconds, if there is none or it refuses us.
+    The token is shown if the cluster asks for it, and not otherwise: a cluster that asks for none shows none
+    itself, and what it then sends to us would be refused; Ray ends every actor without a word.
+    Raises ClusterError, within seconds, if there is no cluster or it refuses us.
     """
-    show_token()
     host, port = _host_and_port(address)
     alone = _only_here(host, port)
-    with _loopback() if alone else nullcontext():
-        _probe(address, host, port)
+    if not _lets_in(address, host, port, alone=alone):
+        show_token()
+        if not _lets_in(address, host, port, alone=alone):
+            raise refused(address)
     return alone
 
 
@@ -200,10 +215,23 @@ def _join(address: str) -> None:
     except AuthenticationError as error:
         raise refused(address) from error
     except (ConnectionError, RuntimeError, RaySystemError, ValueError, TimeoutError) as error:
-        raise ClusterError(
+        raise other_versions(str(error)) or ClusterError(
             f"Ray can't join {address} ({_one_line(error)})",
             "use the same Ray and Python there and here, on a machine of the cluster",
         ) from error
+
+
+def other_versions(said: str) -> ClusterError | None:
+    """The refusal of a cluster whose Ray or Python is another one, if that is what Ray says."""
+    found = VERSIONS.findall(said)
+    if len(found) < 2:
+        return None
+    (ray_there, python_there), (ray_here, python_here) = found[:2]
+    return ClusterError(
+        f"the cluster runs Ray {ray_there} and Python {python_there}, this is Ray {ray_here} and Python "
+        f"{python_here}",
+        "install the cluster's versions here",
+    )
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
@@ -227,11 +255,13 @@ def _only_here(host: str, port: int) -> bool:
     return False
 
 
-def _probe(address: str, host: str, port: int) -> None:
-    """Raise ClusterError unless Ray answers there; `ray.init` itself would wait for minutes.
+def _lets_in(address: str, host: str, port: int, *, alone: bool) -> bool:
+    """Whether Ray lets us in there as we are. Raises ClusterError unless it answers.
 
+    alone: whether the cluster keeps to this machine.
     A port that is open is not enough: a proxy or another program may hold it. The question is put
-    in another process because Ray's client can't be told to give up, and writes while it waits.
+    in another process because Ray's client can't be told to give up, and writes while it waits;
+    `ray.init` itself would wait for minutes.
     """
     cure = "start it with `ray up ray_config.yaml`, or leave --address and RAY_ADDRESS out to run here"
     try:
@@ -241,19 +271,19 @@ def _probe(address: str, host: str, port: int) -> None:
             f"no Ray cluster answers at {address} ({error.strerror or error})", cure
         ) from error
     try:
-        subprocess.run(
-            [sys.executable, "-c", ASK, address], check=True, capture_output=True, timeout=RAY_ANSWERS_S
-        )
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace")
-        if "Authentication" in said:
-            raise refused(address) from error
-        last = said.strip().splitlines()[-1:] or ["no reason given"]
-        raise ClusterError(f"no Ray cluster answers at {address} ({last[0]})", cure) from error
+        with _loopback() if alone else nullcontext():
+            done = subprocess.run(
+                [sys.executable, "-c", ASK, address], check=False, capture_output=True, timeout=RAY_ANSWERS_S
+            )
     except subprocess.TimeoutExpired as error:
         raise ClusterError(
             f"something else than Ray answers at {address} (silent for {RAY_ANSWERS_S:g} s)", cure
         ) from error
+    said = done.stderr.decode(errors="replace")
+    if done.returncode and "Authentication" not in said:
+        last = said.strip().splitlines()[-1:] or ["no reason given"]
+        raise ClusterError(f"no Ray cluster answers at {address} ({last[0]})", cure)
+    return not done.returncode
 
 
 def _refuse_shadowing() -> None:

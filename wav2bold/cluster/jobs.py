@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import ray
 import requests
@@ -25,6 +26,8 @@ SERVER, DEFAULT = "RAY_API_SERVER_ADDRESS", "http://127.0.0.1:8265"
 ANSWERS_S = (2.0, 5.0)
 """How long the job server may take to take our call, and to answer."""
 ASKED_EVERY_S = 1.0
+READY_S, NOT_READY = 60.0, "No available agent to submit job"
+"""How long a head may take to be ready for jobs after its start, and what it says until then."""
 PROGRAM = "from wav2bold.cli import main; main()"
 
 
@@ -98,13 +101,26 @@ def hand_over(
                 read_yaml(Path(subsets))
                 shutil.copyfile(subsets, Path(folder) / "subsets.yaml")
             words += ["--subsets", "each" if subsets == "each" else "subsets.yaml"]
-        return str(
-            server.submit_job(
-                entrypoint=shlex.join(["python", "-c", PROGRAM, *words]),
-                runtime_env={"working_dir": folder, "py_modules": [str(Path(__file__).parents[1])]},
-                metadata={"study": loaded.name, "command": command},
-            )
+        return _taken(
+            server,
+            entrypoint=shlex.join(["python", "-c", PROGRAM, *words]),
+            runtime_env={"working_dir": folder, "py_modules": [str(Path(__file__).parents[1])]},
+            metadata={"study": loaded.name, "command": command},
         )
+
+
+def _taken(server: JobSubmissionClient, **job: Any) -> str:
+    """The id of a job, once the cluster takes it: a head that has just started takes none at first."""
+    until = time.monotonic() + READY_S
+    while True:
+        try:
+            return str(server.submit_job(**job))
+        except RuntimeError as error:
+            if NOT_READY not in str(error):
+                raise
+        if time.monotonic() > until:
+            raise ClusterError(f"the cluster has taken no jobs for {READY_S:g} s", "look at its head's log")
+        time.sleep(ASKED_EVERY_S)
 
 
 def told(server: JobSubmissionClient, job: str, *, follow: bool) -> Iterator[str]:

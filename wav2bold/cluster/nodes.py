@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import ray
 from ray._private.ray_constants import ENABLE_RAY_CLUSTERS_ENV_VAR
 
-from wav2bold.cluster.connect import LOOPBACK, QUIET, reach
+from wav2bold.cluster.connect import LOOPBACK, QUIET, other_versions, reach
 from wav2bold.cluster.token import MODE, made_token, refuse_without_token
 from wav2bold.errors import ClusterError
 
 HERE = "127.0.0.1"
 ENDS_S = 20.0
 """How long Ray may take to end its processes before we leave it to that."""
+STARTED = "Ray runtime started"
 Started = Callable[[], None]
 
 
@@ -40,13 +40,17 @@ def join(address: str, host: str | None, lent: Mapping[str, int | None], started
     """Lend this machine to the cluster at an address until it is interrupted.
 
     host: address that the others reach this one at; None for what Ray finds.  lent, started: as for `start`.
-    Raises ClusterError, within seconds, if there is no cluster there, it refuses our token, or has another
-    version of Ray or Python.
+    Raises ClusterError, within seconds, if there is no cluster there, it refuses our token, has another
+    version of Ray or Python, or is for its own machine alone.
     """
     refuse_without_token()
-    only_here = reach(address)
+    if reach(address):
+        raise ClusterError(
+            f"the head at {address} keeps to its own machine",
+            "start it by `wav2bold cluster start --host ADDRESS`",
+        )
     words = [f"--address={address}"] + ([f"--node-ip-address={host}"] if host else [])
-    _run(words, lent, started, only_here=only_here)
+    _run(words, lent, started, only_here=False)
 
 
 def has_job_server() -> bool:
@@ -65,6 +69,9 @@ def _run(words: list[str], lent: Mapping[str, int | None], started: Started, *, 
     if only_here:
         environment[ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # see connect._loopback
     words += [f"--{name}={count}" for name, count in lent.items() if count is not None]
+    words.append(
+        "--dashboard-agent-listen-port=0"
+    )  # Ray's own is one for all Rays of a machine: jobs need it
     command = [str(binaries / "ray"), "start", "--block", "--disable-usage-stats", *words]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     said = []
@@ -74,7 +81,7 @@ def _run(words: list[str], lent: Mapping[str, int | None], started: Started, *, 
         try:
             for line in process.stdout or ():
                 said.append(line.strip())
-                if "Ray runtime started" in line:
+                if STARTED in line:
                     started()
         finally:
             process.terminate()  # ends what it started, too
@@ -85,10 +92,13 @@ def _run(words: list[str], lent: Mapping[str, int | None], started: Started, *, 
 
 
 def _why_not(said: Sequence[str]) -> ClusterError:
-    if any("Version mismatch" in line for line in said):
+    versions = other_versions("\n".join(said))
+    if versions is not None:
+        return versions
+    if any(STARTED in line for line in said):
         return ClusterError(
-            f"the cluster has another Ray or Python than {ray.__version__} and {sys.version.split()[0]} here",
-            "install the head's versions",
+            "Ray ended on this machine: one of its processes died, or the cluster counts the machine as lost",
+            "start or join again; a service can do that by itself",
         )
     last = [line for line in said if line][-1:] or ["no reason given"]
     return ClusterError(f"Ray can't start here ({last[0]})")

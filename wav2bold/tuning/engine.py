@@ -19,6 +19,7 @@ from ray.tune.search import SearchAlgorithm, Searcher
 from wav2bold.config import Configuration, Study
 from wav2bold.progress import Progress
 from wav2bold.tuning.listed import Listed
+from wav2bold.tuning.losses import lost_nodes_forgiven
 from wav2bold.tuning.outbox import Outbox
 from wav2bold.tuning.subset_scores import SUBSET
 from wav2bold.tuning.tracking import OF_SUBJECT, REASON, STOPPED, Tracker
@@ -228,7 +229,8 @@ def run_trials(
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # a failed trial's traceback; its reason is told and remembered
     try:
-        tuner.fit()
+        with lost_nodes_forgiven():
+            tuner.fit()
     except BaseException as stopped:
         memory.close("KILLED")
         _end_actors(stopped)
@@ -265,5 +267,9 @@ def _reason(trial: Any) -> str:
     lines = text.strip().splitlines()
     # Ray heads each failure with a line of its own. What matters is a traceback's end, or else the beginning
     traceback = any(line.startswith('  File "') for line in lines)
-    reason = lines[-1 if traceback else min(1, len(lines) - 1)] if lines else "lost without a word"
+    why = [line for line in lines if line.startswith("The actor ")]
+    if lines and not traceback:
+        reason = (why or lines[1:] or lines)[-1 if why else 0]
+    else:
+        reason = lines[-1] if lines else "lost without a word"
     return OURS.sub("", reason).strip()[:500]

@@ -17,6 +17,7 @@ from wav2bold.errors import DataError, EncoderError
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.needs import Heard, Memory, heard_in, least_memory, memory_of, stored_bytes
 from wav2bold.trainables.unfreezing import lowest_boundary
+from wav2bold.tuning.calibration import Pace
 from wav2bold.tuning.workshop import longest_history
 
 
@@ -28,7 +29,7 @@ class Plan:
     running.  train, validation: windows.  targets: of all people together.  memory: of one worker, with the
     largest configuration of the search.  object_store: bytes that Ray carries.  activations: bytes that the
     study's own configuration stores.  activations_most: those of the largest.  disk_free: bytes where results
-    go, what the store holds already included.
+    go, what the store holds already included.  pace: of a trial, None if nothing was timed.
     """
 
     shape: Shape
@@ -45,6 +46,12 @@ class Plan:
     activations: int
     activations_most: int
     disk_free: int
+    pace: Pace | None = None
+
+    @property
+    def hours(self) -> float | None:
+        """Of the whole sweep, if every trial takes as long as the study's own; None if nothing was timed."""
+        return None if self.pace is None else self.pace.hours(self.trials, max(self.at_once, 1))
 
 
 @dataclass(frozen=True)
