@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wav2bold.config import Cleaning, Configuration, Simulation, Study, Targets
 from wav2bold.errors import DataError, StudyError
+from wav2bold.imports import importing
 from wav2bold.options import check_file, check_folder, read_yaml, write_whole
 from wav2bold.places import AnyPlace, check_reachable, place
 from wav2bold.progress import Progress, silent
@@ -46,7 +47,8 @@ def simulate(
     speech: folder of recordings to make stories of.  noise: file of real resting-state BOLD.
     """
     check_folder(Path(out), "choose another folder")
-    from wav2bold.datasets import simulate as step
+    with importing():
+        from wav2bold.datasets import simulate as step
 
     return step.simulate(Path(out), options or Simulation(), _path(speech), _path(noise), progress)
 
@@ -79,9 +81,10 @@ def prepare(
         check_folder(out)
     else:
         check_reachable(out)
-    from wav2bold.cluster.connect import connected
-    from wav2bold.datasets import prepare as step
-    from wav2bold.datasets.starter import begin_study, study_for
+    with importing():
+        from wav2bold.cluster.connect import connected
+        from wav2bold.datasets import prepare as step
+        from wav2bold.datasets.starter import begin_study, study_for
 
     study = study_for(recordings, out)
     cleaning = cleaning or (study.cleaning if study else Cleaning())
@@ -133,8 +136,9 @@ def inspecting(shards: AnyPlace, *, page: bool) -> "Iterator[tuple[Facts, Callab
     with Painter() as painter:
         if page:
             painter.begin()
-        from wav2bold.datasets.inspecting import inspection as step
-        from wav2bold.datasets.shards import open_shards
+        with importing():
+            from wav2bold.datasets.inspecting import inspection as step
+            from wav2bold.datasets.shards import open_shards
 
         opened = open_shards(place(shards))
         facts = step.inspect(opened)
@@ -164,7 +168,8 @@ def sweep(
     """
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
-    from wav2bold.tuning import sweep as step
+    with importing():
+        from wav2bold.tuning import sweep as step
 
     return step.sweep(study, address, cpus, progress, resume=resume, warm_start=warm_start)
 
@@ -177,7 +182,8 @@ def best(study: AnyStudy, out: AnyPath | None = None, where: str | None = None) 
     study = _study(study)
     if out is not None:
         check_file(Path(out))
-    from wav2bold.tuning import best as step
+    with importing():
+        from wav2bold.tuning import best as step
 
     return step.best(study, _path(out), where)
 
@@ -187,7 +193,8 @@ def ranked(study: AnyStudy, where: str | None = None, *, pareto: bool = False) -
 
     pareto: only those than which no other scores as high and trains fewer parameters.
     """
-    from wav2bold.tuning import best as step
+    with importing():
+        from wav2bold.tuning import best as step
 
     trials = step.ranked(_study(study), where)
     return step.pareto(trials) if pareto else trials
@@ -195,7 +202,8 @@ def ranked(study: AnyStudy, where: str | None = None, *, pareto: bool = False) -
 
 def runs(study: AnyStudy) -> "list[Remembered]":
     """All sweeps and refinements of a study that MLflow remembers, the newest first."""
-    from wav2bold.tuning.tracking import Tracker
+    with importing():
+        from wav2bold.tuning.tracking import Tracker
 
     return Tracker(_study(study), make=False).remembered()
 
@@ -203,8 +211,9 @@ def runs(study: AnyStudy) -> "list[Remembered]":
 def compare(study: AnyStudy, one: str, other: str) -> "tuple[Trial, Trial]":
     """Two trials, each by its number in the newest sweep or by the beginning of its run's id."""
     study = _study(study)
-    from wav2bold.tuning.listing import trial_named
-    from wav2bold.tuning.tracking import Tracker
+    with importing():
+        from wav2bold.tuning.listing import trial_named
+        from wav2bold.tuning.tracking import Tracker
 
     tracker = Tracker(study, make=False)
     return trial_named(study.name, tracker, one), trial_named(study.name, tracker, other)
@@ -234,7 +243,8 @@ def refine(
     check_folder(study.results, RESULTS_CURE)
     if out is not None:
         check_folder(Path(out))
-    from wav2bold.tuning import subjects as step
+    with importing():
+        from wav2bold.tuning import subjects as step
 
     default = study.results / ("refined-paper" if paper else "refined")
     if config.objective == "pretrain":
@@ -252,7 +262,8 @@ def report(
     """Score the refined encoders on the test stories and write the page; gives all numbers in it."""
     study = _study(study)
     check_file(Path(out))
-    from wav2bold.tuning import report as step
+    with importing():
+        from wav2bold.tuning import report as step
 
     return step.report(study, Path(out), address, cpus, progress)
 
@@ -284,7 +295,8 @@ def score(
     if out is not None:
         check_file(Path(out))
     check_folder(study.results, RESULTS_CURE)
-    from wav2bold.tuning import score as step
+    with importing():
+        from wav2bold.tuning import score as step
 
     found = step.score(
         study,
@@ -318,7 +330,8 @@ def score_beyond(
     """What encoders explain of the test stories beyond log-mel energies and the envelope; see `score`."""
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
-    from wav2bold.tuning import score as step
+    with importing():
+        from wav2bold.tuning import score as step
 
     return step.score_beyond(
         study,

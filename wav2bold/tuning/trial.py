@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from ray import tune
 
 from wav2bold.config import Configuration, Study
 from wav2bold.errors import UserError
-from wav2bold.trainables.scores import Report
-from wav2bold.tuning.workshop import Workshop
+from wav2bold.imports import importing
+
+if TYPE_CHECKING:
+    from wav2bold.trainables.scores import Report
 
 METRIC = "best_score"
 
@@ -23,11 +24,16 @@ class WarmTrial(tune.Trainable):
     has several workers share a trial, they do the work, and are started for each.
     """
 
-    _epochs: Generator[Report, None, None] | None = None
+    _epochs: "Generator[Report, None, None] | None" = None
     _best: float
 
     def setup(self, config: dict[str, Any], study: dict[str, Any] | None = None, cpus: float = 1) -> None:
         """Take the first configuration. study: a `Study` as JSON, paths absolute.  cpus: threads to use."""
+        with importing():  # here, since Ray itself imports this file, and takes longer
+            import torch
+
+            from wav2bold.tuning.workshop import Workshop
+
         torch.set_num_threads(max(int(cpus), 1))
         self._workshop = Workshop(Study.model_validate(study))
         self._begin(config)
@@ -80,7 +86,7 @@ class WarmTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing, as `save_checkpoint`."""
 
-    def _reports(self) -> Generator[Report, None, None]:
+    def _reports(self) -> "Generator[Report, None, None]":
         if self._workshop.study.search.workers == 1:
             return self._workshop.reports(self._task)
         from wav2bold.tuning.workers import reports_by_workers  # Ray Data takes a second to import
