@@ -1,14 +1,16 @@
-"""The installed command, run as a user runs it."""
+"""The installed command, run as a user runs it; but for the wait until Python has imported all it needs."""
 
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import warm
 import yaml
 
 
@@ -58,9 +60,23 @@ def wav2bold(
     folder: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout_s: float = 600,
+) -> Done:
+    """Run `wav2bold` with these words in `folder`, in a process that has imported what takes long."""
+    with tempfile.TemporaryDirectory() as output:
+        shown = Path(output)
+        given = list(map(str, words))
+        code = warm.run(given, executable(), folder, environment(**(env or {})), shown, timeout_s)
+        return Done(code, (shown / "out").read_text(), (shown / "err").read_text())
+
+
+def installed(
+    *words: object,
+    folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 600,
     before: Sequence[str] = (),
 ) -> Done:
-    """Run `wav2bold` with these words in `folder`. before: words of a command that runs it."""
+    """The same by the command's own file, imports and all. before: words of a command that runs it."""
     done = subprocess.run(
         [*before, executable(), *map(str, words)],
         cwd=folder,
@@ -73,9 +89,14 @@ def wav2bold(
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def succeeds(*words: object, folder: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
-    """Run `wav2bold` and insist on exit code 0."""
-    done = wav2bold(*words, folder=folder, env=env)
+def succeeds(
+    *words: object,
+    folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    run: Callable[..., Done] = wav2bold,
+) -> Done:
+    """Run `wav2bold` and insist on exit code 0. run: `wav2bold` or `installed`."""
+    done = run(*words, folder=folder, env=env)
     assert done.code == 0, f"wav2bold {' '.join(map(str, words))}: {done.out[-2000:]}{done.err[-2000:]}"
     return done
 
