@@ -84,8 +84,12 @@ def prepare(
     with importing():
         from wav2bold.cluster.connect import connected
         from wav2bold.datasets import prepare as step
+        from wav2bold.datasets.layouts.known import layout_of
         from wav2bold.datasets.starter import begin_study, study_for
+        from wav2bold.datasets.writing import check_ours
 
+    check_ours(out)  # these two before a Ray is started, which takes seconds
+    layout_of(recordings, layout)
     study = study_for(recordings, out)
     cleaning = cleaning or (study.cleaning if study else Cleaning())
     targets = targets or (study.targets if study else Targets())
