@@ -42,8 +42,8 @@ QUIET = {
 }
 
 KEPT_WARM = {"idle_worker_killing_time_threshold_ms": 300_000}
-"""Ray ends a process that was idle for 1 s if there are more than cores, and Ray Data's two servers count: the
-next task would wait for another to import what takes seconds."""
+"""Ray ends a process that idled for 1 s if there are more than cores, and Ray Data's two servers count. The
+next task would wait for another to import all that it needs."""
 
 
 @dataclass(frozen=True)
