@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import warm
+import forked
 import yaml
 
 
@@ -61,11 +61,11 @@ def wav2bold(
     env: Mapping[str, str] | None = None,
     timeout_s: float = 600,
 ) -> Done:
-    """Run `wav2bold` with these words in `folder`, in a process that has imported what takes long."""
+    """Run `wav2bold` with these words in `folder`, in a process that needn't import: see `forked`."""
     with tempfile.TemporaryDirectory() as output:
         shown = Path(output)
         given = list(map(str, words))
-        code = warm.run(given, executable(), folder, environment(**(env or {})), shown, timeout_s)
+        code = forked.run(given, executable(), folder, environment(**(env or {})), shown, timeout_s)
         return Done(code, (shown / "out").read_text(), (shown / "err").read_text())
 
 
