@@ -1,4 +1,4 @@
-"""The installed command, run as a user runs it."""
+"""The installed command, run as a user runs it; but for the wait until Python has imported all it needs."""
 
 import hashlib
 import os
@@ -6,10 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import psutil
 import yaml
 
@@ -60,9 +62,23 @@ def wav2bold(
     folder: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout_s: float = 600,
+) -> Done:
+    """Run `wav2bold` with these words in `folder`, in a process that needn't import: see `forked`."""
+    with tempfile.TemporaryDirectory() as output:
+        shown = Path(output)
+        given = list(map(str, words))
+        code = forked.run(given, executable(), folder, environment(**(env or {})), shown, timeout_s)
+        return Done(code, (shown / "out").read_text(), (shown / "err").read_text())
+
+
+def installed(
+    *words: object,
+    folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 600,
     before: Sequence[str] = (),
 ) -> Done:
-    """Run `wav2bold` with these words in `folder`. before: words of a command that runs it."""
+    """The same by the command's own file, imports and all. before: words of a command that runs it."""
     done = subprocess.run(
         [*before, executable(), *map(str, words)],
         cwd=folder,
@@ -112,9 +128,14 @@ def shown(command: "subprocess.Popen[str]", sign: str) -> None:
     raise AssertionError(f"{sign} was never shown: {''.join(lines)}")
 
 
-def succeeds(*words: object, folder: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
-    """Run `wav2bold` and insist on exit code 0."""
-    done = wav2bold(*words, folder=folder, env=env)
+def succeeds(
+    *words: object,
+    folder: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    run: Callable[..., Done] = wav2bold,
+) -> Done:
+    """Run `wav2bold` and insist on exit code 0. run: `wav2bold` or `installed`."""
+    done = run(*words, folder=folder, env=env)
     assert done.code == 0, f"wav2bold {' '.join(map(str, words))}: {done.out[-2000:]}{done.err[-2000:]}"
     return done
 

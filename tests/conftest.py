@@ -2,11 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from wav2bold.imports import importing
 
 
 def pytest_configure() -> None:
@@ -14,6 +16,13 @@ def pytest_configure() -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     hypothesis.settings.register_profile("unhurried", deadline=None)
     hypothesis.settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collecting imports nearly everything that is installed."""
+    with importing():
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,7 @@
 """The door: parse, call, show. No logic."""
 
+import atexit
+import gc
 import json
 import os
 import sys
@@ -568,6 +570,7 @@ def main() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     lose_no_interrupt()
+    atexit.register(gc.freeze)  # at the end: a look for garbage in all that was imported takes a second
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # its retries; our own message tells how it ended
     try:
         code = app(standalone_mode=False) or 0

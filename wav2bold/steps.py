@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wav2bold.config import Cleaning, Configuration, Simulation, Study, Targets
 from wav2bold.errors import DataError, StudyError
+from wav2bold.imports import importing
 from wav2bold.options import check_file, check_folder, read_yaml, write_whole
 from wav2bold.places import AnyPlace, check_reachable, place
 from wav2bold.progress import Progress, silent
@@ -47,7 +48,8 @@ def simulate(
     speech: folder of recordings to make stories of.  noise: file of real resting-state BOLD.
     """
     check_folder(Path(out), "choose another folder")
-    from wav2bold.datasets import simulate as step
+    with importing():
+        from wav2bold.datasets import simulate as step
 
     return step.simulate(Path(out), options or Simulation(), _path(speech), _path(noise), progress)
 
@@ -80,10 +82,15 @@ def prepare(
         check_folder(out)
     else:
         check_reachable(out)
-    from wav2bold.cluster.connect import connected
-    from wav2bold.datasets import prepare as step
-    from wav2bold.datasets.starter import begin_study, study_for
+    with importing():
+        from wav2bold.cluster.connect import connected
+        from wav2bold.datasets import prepare as step
+        from wav2bold.datasets.layouts.known import layout_of
+        from wav2bold.datasets.starter import begin_study, study_for
+        from wav2bold.datasets.writing import check_ours
 
+    check_ours(out)  # these two before a Ray is started, which takes seconds
+    layout_of(recordings, layout)
     study = study_for(recordings, out)
     cleaning = cleaning or (study.cleaning if study else Cleaning())
     targets = targets or (study.targets if study else Targets())
@@ -134,8 +141,9 @@ def inspecting(shards: AnyPlace, *, page: bool) -> "Iterator[tuple[Facts, Callab
     with Painter() as painter:
         if page:
             painter.begin()
-        from wav2bold.datasets.inspecting import inspection as step
-        from wav2bold.datasets.shards import open_shards
+        with importing():
+            from wav2bold.datasets.inspecting import inspection as step
+            from wav2bold.datasets.shards import open_shards
 
         opened = open_shards(place(shards))
         facts = step.inspect(opened)
@@ -165,7 +173,8 @@ def sweep(
     """
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
-    from wav2bold.tuning import sweep as step
+    with importing():
+        from wav2bold.tuning import sweep as step
 
     return step.sweep(study, address, cpus, progress, resume=resume, warm_start=warm_start)
 
@@ -178,7 +187,8 @@ def best(study: AnyStudy, out: AnyPath | None = None, where: str | None = None) 
     study = _study(study)
     if out is not None:
         check_file(Path(out))
-    from wav2bold.tuning import best as step
+    with importing():
+        from wav2bold.tuning import best as step
 
     return step.best(study, _path(out), where)
 
@@ -189,8 +199,9 @@ def ranked(study: AnyStudy, where: str | None = None, *, pareto: bool = False) -
     pareto: only those than which no other scores as high and has less of `search.second_goal`.
     """
     study = _study(study)
-    from wav2bold.tuning import best as step
-    from wav2bold.tuning.goals import second_goal
+    with importing():
+        from wav2bold.tuning import best as step
+        from wav2bold.tuning.goals import second_goal
 
     trials = step.ranked(study, where)
     return step.pareto(trials, second_goal(study)) if pareto else trials
@@ -199,14 +210,16 @@ def ranked(study: AnyStudy, where: str | None = None, *, pareto: bool = False) -
 def certainty(study: AnyStudy, trial: "Trial") -> str:
     """How sure it is that the newest sweep's best trial betters its first, the paper's; "" of any other."""
     study = _study(study)
-    from wav2bold.tuning import best as step
+    with importing():
+        from wav2bold.tuning import best as step
 
     return step.certainty(study, trial)
 
 
 def runs(study: AnyStudy) -> "list[Remembered]":
     """All sweeps and refinements of a study that MLflow remembers, the newest first."""
-    from wav2bold.tuning.outbox import opened
+    with importing():
+        from wav2bold.tuning.outbox import opened
 
     return opened(_study(study), make=False).remembered()
 
@@ -214,8 +227,9 @@ def runs(study: AnyStudy) -> "list[Remembered]":
 def compare(study: AnyStudy, one: str, other: str) -> "tuple[Trial, Trial]":
     """Two trials, each by its number in the newest sweep or by the beginning of its run's id."""
     study = _study(study)
-    from wav2bold.tuning.listing import trial_named
-    from wav2bold.tuning.outbox import opened
+    with importing():
+        from wav2bold.tuning.listing import trial_named
+        from wav2bold.tuning.outbox import opened
 
     tracker = opened(study, make=False)
     return trial_named(study.name, tracker, one), trial_named(study.name, tracker, other)
@@ -251,7 +265,8 @@ def refine(
     check_folder(study.results, RESULTS_CURE)
     if out is not None:
         check_folder(Path(out))
-    from wav2bold.tuning import subjects as step
+    with importing():
+        from wav2bold.tuning import subjects as step
 
     default = study.results / ("refined-paper" if paper else "refined")
     if config.objective == "pretrain":
@@ -287,7 +302,8 @@ def report(
     """Score the refined encoders on the test stories and write the page; gives all numbers in it."""
     study = _study(study)
     check_file(Path(out))
-    from wav2bold.tuning import report as step
+    with importing():
+        from wav2bold.tuning import report as step
 
     return step.report(study, Path(out), address, cpus, progress)
 
@@ -326,7 +342,8 @@ def score(
         refuse_format(Path(picture))
         check_file(Path(picture))
     check_folder(study.results, RESULTS_CURE)
-    from wav2bold.tuning import score as step
+    with importing():
+        from wav2bold.tuning import score as step
 
     found = step.score(
         study,
@@ -362,7 +379,8 @@ def score_beyond(
     """What encoders explain of the test stories beyond log-mel energies and the envelope; see `score`."""
     study = _study(study)
     check_folder(study.results, RESULTS_CURE)
-    from wav2bold.tuning import score as step
+    with importing():
+        from wav2bold.tuning import score as step
 
     return step.score_beyond(
         study,

@@ -14,7 +14,7 @@ from pathlib import Path
 import published
 import pytest
 import yaml
-from commands import Done, contents, environment, wav2bold
+from commands import Done, contents, environment, installed
 from disks import as_ordinary_user
 from recordings import add_story, add_volumes, noise
 
@@ -69,7 +69,7 @@ def shut(path: Path) -> Iterator[None]:
 
 
 def run(*words: object, folder: Path) -> Done:
-    return wav2bold(*words, folder=folder, before=as_ordinary_user())
+    return installed(*words, folder=folder, before=as_ordinary_user())
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import ray
 from recordings import add_events, add_story, add_surfaces, add_volumes, noise
 from stores import writes
 
+from wav2bold import steps
+from wav2bold.cluster import connect
 from wav2bold.config import Cleaning
 from wav2bold.datasets.audio import read_audio
 from wav2bold.datasets.memory import WORKER_BYTES
@@ -65,6 +67,20 @@ def test_shards_hold_the_recordings_z_scored(recordings: Path, out: Place) -> No
     np.testing.assert_array_equal(mean.t, np.arange(13))
     np.testing.assert_allclose(mean.y, (one[:13] + two) / 2, atol=1e-4)
     np.testing.assert_array_equal(shards.bold("sub-01", "story2").time_s[:3], [-0.7, 1.3, 3.3])
+
+
+@pytest.mark.parametrize(
+    ("recordings", "out", "said"),
+    [("none", "shards", "none: no such folder"), ("full", "full", "full: is not empty")],
+)
+def test_a_wrong_folder_is_told_before_a_ray_is_started(
+    recordings: str, out: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "connected", None)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    with pytest.raises(DataError, match=said):
+        steps.prepare(tmp_path / recordings, tmp_path / out)
 
 
 def test_times_in_the_story_are_exact() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from commands import Done, Made, contents, edited, wav2bold
+from commands import Done, Made, contents, edited, installed, wav2bold
 from listeners import RATE_HZ, speech
 
 from wav2bold.datasets.shards import open_shards
@@ -18,13 +18,17 @@ from wav2bold.datasets.shards import open_shards
 
 @dataclass(frozen=True)
 class Case:
-    """words: of the command, run in `folder`.  says: parts of the line.  make: sets the scene first."""
+    """words: of the command, run in `folder`.  says: parts of the line.  make: sets the scene first.
+
+    run: `installed` where importing, too, shall say nothing; once for each step.
+    """
 
     name: str
     words: str
     says: tuple[str, ...]
     make: Callable[[Path, Made], object] = lambda folder, made: None
     env: Mapping[str, str] = field(default_factory=dict)
+    run: Callable[..., Done] = wav2bold
 
 
 def study(**options: object) -> Callable[[Path, Made], object]:
@@ -215,12 +219,23 @@ QUICK = [
         "refine study.yaml",
         ("broken: of the family bert, which is not taken", "give an encoder of wav2vec2, hubert"),
         encoder(config='{"model_type": "bert"}'),
+        run=installed,
     ),
     # what comes before what
     Case(
-        "best before sweep", "best study.yaml", ("remembers no sweep", "run `wav2bold sweep` first"), study()
+        "best before sweep",
+        "best study.yaml",
+        ("remembers no sweep", "run `wav2bold sweep` first"),
+        study(),
+        run=installed,
     ),
-    Case("report before sweep", "report study.yaml", ("remembers no sweep", "wav2bold sweep"), study()),
+    Case(
+        "report before sweep",
+        "report study.yaml",
+        ("remembers no sweep", "wav2bold sweep"),
+        study(),
+        run=installed,
+    ),
     # MLflow
     Case(
         "mlflow.db that is no database",
@@ -302,7 +317,10 @@ QUICK = [
         "too little speech", f"simulate out --speech clips {SMALL}", ("clips:", "add recordings"), few_clips
     ),
     Case(
-        "no such noise", f"simulate out --noise none.mgz {SMALL}", ("none.mgz: no such file", "resting-state")
+        "no such noise",
+        f"simulate out --noise none.mgz {SMALL}",
+        ("none.mgz: no such file", "resting-state"),
+        run=installed,
     ),
     Case(
         "noise that is no BOLD",
@@ -349,6 +367,7 @@ WITH_RAY = [
         "prepare recordings --out out --strict",
         ("sub-001", "_bold.func.gii"),
         recordings(lambda root: truncated(one(root, "sub-001*_bold.func.gii"))),
+        run=installed,
     ),
     Case(
         "BOLD that ends before its story begins",
@@ -364,6 +383,7 @@ WITH_RAY = [
         "sweep study.yaml --cpus 1",
         ("search.cpus_per_trial: 8 is more than the cluster's 1", "nearest valid value is 1"),
         study(search__cpus_per_trial=8),
+        run=installed,
     ),
     Case(
         "no cluster at the address",
@@ -377,7 +397,7 @@ WITH_RAY = [
 def check(case: Case, made: Made, folder: Path) -> None:
     case.make(folder, made)
     before = contents(folder)
-    done = wav2bold(*case.words.split(), folder=folder, env=case.env, timeout_s=120)
+    done = case.run(*case.words.split(), folder=folder, env=case.env, timeout_s=120)
     shown = done.out + done.err
     assert "Traceback" not in shown, shown[-3000:]
     assert done.code == 2, shown[-3000:]
@@ -455,11 +475,11 @@ def test_refine_before_best_works_with_the_papers_configuration(tiny: Made, tmp_
 
 
 def test_no_command_at_all_shows_the_help_and_nothing_else(tmp_path: Path) -> None:
-    done = wav2bold(folder=tmp_path)
+    done = installed(folder=tmp_path)
     assert done.code == 2
     assert "Usage" in done.out + done.err
     assert "wav2bold: " not in done.err
 
 
 def test_the_version_is_told(tmp_path: Path) -> None:
-    assert wav2bold("--version", folder=tmp_path) == Done(0, f"wav2bold {version('wav2bold')}\n", "")
+    assert installed("--version", folder=tmp_path) == Done(0, f"wav2bold {version('wav2bold')}\n", "")

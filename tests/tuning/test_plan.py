@@ -143,7 +143,7 @@ def test_a_short_trial_hears_the_shortest_stories_and_counts_for_all(study: Stud
         for key, volumes in noise_listeners((story,), seconds, 1.0, {"sub-001": 3}).items()
     }
     on_disk(tmp_path / "shards", sounds, bold, 1.0)
-    pace = timed(study.model_copy(update={"shards": tmp_path / "shards"}), ("sub-001",), "here")
+    pace = timed(study.model_copy(update={"shards": tmp_path / "shards"}), ("sub-001",), 1, "here")
     # volumes from 3 s on: 10 of 12 s and 22 of 24 s; bakery is left out
     assert pace.share == pytest.approx(30 / 52)
     assert pace.timed < pace.trial  # of as many epochs, on 52 windows

@@ -44,6 +44,10 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 
+KEPT_WARM = {"idle_worker_killing_time_threshold_ms": 300_000}
+"""Ray ends a process that idled for 1 s if there are more than cores, and Ray Data's two servers count. The
+next task would wait for another to import all that it needs."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -139,6 +143,7 @@ def _start(cpus: int | None, object_store_mb: int) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env=_python_in_quotes(),
+                _system_config=KEPT_WARM,
             )
         except (PermissionError, ValueError) as error:
             raise ClusterError(f"Ray can't start on this machine ({_one_line(error)})") from error

@@ -35,7 +35,8 @@ def each(
     """What every job gives, by its index, in order; they run as Ray tasks of one CPU each, some in one task.
 
     max_bytes: memory that Ray sets aside for each task, which does one job after another.
-    refuse: told of each job that met a user's mistake; it gives nothing.
+    refuse: told of each job that met a user's mistake, in the order of jobs; it gives nothing. `stop` is told
+    of the first that is met.
     Raises StorageError as soon as a job does: the others would meet the same.
     """
     assert ray.is_initialized()
@@ -43,6 +44,7 @@ def each(
         return {}
     rows = [{"index": index, "job": pickle.dumps(job)} for index, (_, job) in enumerate(jobs)]
     results: dict[int, Any] = {}
+    refused: dict[int, UserError] = {}
     with _quiet_ray_data():
         done = ray.data.from_items(rows, override_num_blocks=_tasks(len(rows))).map(
             _run_job, num_cpus=1, memory=max_bytes
@@ -52,10 +54,14 @@ def each(
             if isinstance(result, StorageError):
                 raise result
             if isinstance(result, UserError):
-                refuse(jobs[index][0], result)
+                refused[index] = result
+                if refuse is stop:
+                    stop(jobs[index][0], result)
             else:
                 results[index] = result
             progress(what, count, len(jobs))
+    for index, error in sorted(refused.items()):
+        refuse(jobs[index][0], error)
     return dict(sorted(results.items()))
 
 

@@ -16,7 +16,6 @@ from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import UserError
 from wav2bold.trainables.needs import heard_in
-from wav2bold.tuning.plan import largest_together
 from wav2bold.tuning.workshop import Workshop, longest_history
 
 EPOCHS = 2
@@ -49,24 +48,25 @@ class Pace:
         return math.ceil(trials / at_once) * self.trial / 3600
 
 
-def calibrated(study: Study, subjects: Sequence[str], *, on_cluster: bool) -> Pace:
-    """The pace of a trial, timed here or by a worker of the cluster that we are connected to."""
+def calibrated(study: Study, subjects: Sequence[str], in_turn: int = 1, *, on_cluster: bool) -> Pace:
+    """The pace of a trial, timed here or by a worker of the cluster that we are connected to; see `timed`."""
     if not on_cluster:
-        return timed(study, subjects, "this machine")
+        return timed(study, subjects, in_turn, "this machine")
     search = study.search
     worker = ray.remote(num_cpus=search.cpus_per_trial, num_gpus=search.gpus_per_trial, max_retries=0)(timed)
     try:
-        pace: Pace = ray.get(worker.remote(study, tuple(subjects), "a worker of the cluster"))
+        pace: Pace = ray.get(worker.remote(study, tuple(subjects), in_turn, "a worker of the cluster"))
     except RayTaskError as error:
         raise error.cause if isinstance(error.cause, UserError) else error from None
     return pace
 
 
-def timed(study: Study, subjects: Sequence[str], where: str) -> Pace:
+def timed(study: Study, subjects: Sequence[str], in_turn: int, where: str) -> Pace:
     """Run a short trial in this process and stretch what it took to all of the study's windows.
 
     Windows count as if each took as long as any other: right for stage 2 and for frozen activations; the
-    ridge of stage 1 grows faster than they do. Where subjects are refined one by one, the largest is timed.
+    ridge of stage 1 grows faster than they do.
+    in_turn: how many times a trial does this, for other subjects.
     """
     torch.set_num_threads(max(int(study.search.cpus_per_trial), 1))
     shards = open_shards(study.shards)
@@ -74,14 +74,12 @@ def timed(study: Study, subjects: Sequence[str], where: str) -> Pace:
     train = shortest(stories.train, shards.card, TRAIN)
     validation = shortest(stories.validation, shards.card, VALIDATION)
     history = longest_history(study)
-    together = largest_together(study, subjects, shards.card)
-    in_turn = 1 if study.search.objective is None else len(subjects)
     few, all_ = (
-        sum(heard_in(shards, together, some, history).rows for some in roles)
+        sum(heard_in(shards, subjects, some, history).rows for some in roles)
         for roles in ((train, validation), (stories.train, stories.validation))
     )
     configuration = study.configuration.model_copy(update={"epochs": min(EPOCHS, study.configuration.epochs)})
-    task = {"number": 0, "configuration": configuration.model_dump(mode="json"), "subjects": list(together)}
+    task = {"number": 0, "configuration": configuration.model_dump(mode="json"), "subjects": list(subjects)}
     with tempfile.TemporaryDirectory() as folder:
         short = study.model_copy(
             update={

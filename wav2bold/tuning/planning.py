@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from wav2bold.cluster.connect import connected
@@ -10,7 +11,7 @@ from wav2bold.config import Study
 from wav2bold.datasets.shards import open_shards
 from wav2bold.errors import ClusterError
 from wav2bold.tuning.calibration import calibrated
-from wav2bold.tuning.plan import Plan, plan
+from wav2bold.tuning.plan import Plan, largest_together, plan
 from wav2bold.tuning.sweep import swept_subjects
 
 
@@ -30,12 +31,15 @@ def plan_of(
     if config is not None and address is not None:
         raise ClusterError("--config and --address are two clusters", "give one of them")
     loaded = Study.load(study)
-    subjects = swept_subjects(loaded, open_shards(loaded.shards).card)
+    card = open_shards(loaded.shards).card
+    subjects = swept_subjects(loaded, card)
+    together = largest_together(loaded, subjects, card)
+    timing = partial(calibrated, loaded, together, len(subjects) if len(together) < len(subjects) else 1)
     address = address or os.environ.get("RAY_ADDRESS")
     if config is not None or address in (None, "local"):
         shape = this_machine(cpus) if config is None else shape_in(config)
         found = plan(loaded, subjects, shape)
-        return replace(found, pace=calibrated(loaded, subjects, on_cluster=False)) if calibrate else found
+        return replace(found, pace=timing(on_cluster=False)) if calibrate else found
     with connected(address, cpus):
         found = plan(loaded, subjects, connected_shape())
-        return replace(found, pace=calibrated(loaded, subjects, on_cluster=True)) if calibrate else found
+        return replace(found, pace=timing(on_cluster=True)) if calibrate else found

@@ -2,17 +2,17 @@
 
 import math
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from ray import tune
 
 from wav2bold.config import Configuration, Study
 from wav2bold.errors import UserError
-from wav2bold.trainables.scores import Report
-from wav2bold.tuning.footprint import Footprint
-from wav2bold.tuning.goals import REDUCTIONS
-from wav2bold.tuning.workshop import Task, Workshop
+from wav2bold.imports import importing
+
+if TYPE_CHECKING:
+    from wav2bold.trainables.scores import Report
+    from wav2bold.tuning.workshop import Task
 
 METRIC = "best_score"
 
@@ -26,11 +26,17 @@ class WarmTrial(tune.Trainable):
     they do the work, and are started for each.
     """
 
-    _epochs: Generator[Report, None, None] | None = None
+    _epochs: "Generator[Report, None, None] | None" = None
     _best: float
 
     def setup(self, config: dict[str, Any], study: dict[str, Any] | None = None, cpus: float = 1) -> None:
         """Take the first configuration. study: a `Study` as JSON, paths absolute.  cpus: threads to use."""
+        with importing():  # here, since Ray itself imports this file, and takes longer
+            import torch
+
+            from wav2bold.tuning.footprint import Footprint
+            from wav2bold.tuning.workshop import Workshop
+
         torch.set_num_threads(max(int(cpus), 1))
         self._workshop = Workshop(Study.model_validate(study))
         self._footprint = Footprint()
@@ -94,6 +100,8 @@ class WarmTrial(tune.Trainable):
 
     def _next_subject(self) -> dict[str, Any]:
         """Refine the next subject; the score is what the task makes of all so far, drift their mean."""
+        from wav2bold.tuning.goals import REDUCTIONS
+
         everyone = self._task["subjects"]
         number = len(self._told)
         subject = everyone[number]
@@ -121,11 +129,11 @@ class WarmTrial(tune.Trainable):
             "done": last,
         }
 
-    def _kept(self, report: Report) -> float:
+    def _kept(self, report: "Report") -> float:
         """The score of the epoch that is kept so far."""
         return max(self._best, report.score) if self._keeps_best else report.score
 
-    def _reports(self, task: Task) -> Generator[Report, None, None]:
+    def _reports(self, task: "Task") -> "Generator[Report, None, None]":
         if self._workshop.study.search.workers == 1:
             return self._workshop.reports(task)
         from wav2bold.tuning.workers import reports_by_workers  # Ray Data takes a second to import

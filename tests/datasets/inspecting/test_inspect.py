@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
-from commands import succeeds
-from commands import wav2bold as command
+from commands import installed, succeeds
 from crowds import TR_S, crowd
 from rich.console import Console
 from stores import new_bucket
@@ -192,7 +191,7 @@ def test_json_holds_the_same_and_no_nan(tmp_path: Path) -> None:
         path = shards.root / "targets" / f"subject={name}.parquet"
         table = pq.read_table(path, partitioning=None).to_pandas().assign(ceiling=np.float32("nan"))
         table.to_parquet(path)
-    done = succeeds("inspect", shards.root, "--json")
+    done = succeeds("inspect", shards.root, "--json", run=installed)
     found = json.loads(done.out, parse_constant=pytest.fail)
     facts = wav2bold.inspect(shards.root)
     assert found["subjects"][0]["ceiling"] is None
@@ -202,7 +201,7 @@ def test_json_holds_the_same_and_no_nan(tmp_path: Path) -> None:
 
 
 def test_command_lists_and_writes_the_page_beside_the_shards(few: Path) -> None:
-    done = succeeds("inspect", few)
+    done = succeeds("inspect", few, run=installed)
     assert rows(done.out, "sub-1")
     assert done.errors == [f"written: {few.parent / 'quality.html'}"]
     assert (few.parent / "quality.html").read_text().startswith("<!DOCTYPE html>")
@@ -215,7 +214,7 @@ def test_command_lists_and_writes_the_page_beside_the_shards(few: Path) -> None:
 def test_a_folder_without_shards_is_refused_in_one_line(tmp_path: Path, marked: bool, said: str) -> None:
     if marked:
         (tmp_path / ".wav2bold").touch()
-    done = command("inspect", tmp_path)
+    done = installed("inspect", tmp_path)
     assert done.code == 2
     assert done.out == ""
     assert done.errors == [line for line in done.errors if said in line]
@@ -247,6 +246,6 @@ def test_shards_at_a_url_are_told_and_drawn_in_the_working_folder(
     assert replace(wav2bold.inspect(str(out)), shards=here.shards) == here
     folder = tmp_path / "working"
     folder.mkdir()
-    done = succeeds("inspect", out, folder=folder)
+    done = succeeds("inspect", out, folder=folder, run=installed)
     assert done.err.strip().endswith(f"written: {folder / 'quality.html'}")
     assert (folder / "quality.html").stat().st_size > 10_000

@@ -55,11 +55,16 @@ def find(
     refuse: told of each recording that can't be used.
     Raises DataError if there is no such layout, the source is none or may not be read, or as the layout does.
     """
-    check_open(source)
-    chosen = _named(layout) if layout else _recognised(source)
+    chosen = layout_of(source, layout)
     left_out: list[str] = []
     runs = chosen.find_runs(source, space, left_out.append, refuse, progress)
     return Found(chosen.name, tuple(runs), tuple(left_out))
+
+
+def layout_of(source: Path, name: str | None = None) -> Layout:
+    """The layout that a source has; None takes the first whose marks it bears. Raises DataError as `find`."""
+    check_open(source)
+    return _named(name) if name else _recognised(source)
 
 
 def _named(name: str) -> Layout:
