@@ -70,6 +70,24 @@ def test_a_failed_trial_teaches_nothing(study: Study) -> None:
     assert {trial.state for trial in memory.trials} == {optuna.trial.TrialState.FAIL}
 
 
+def test_optuna_is_told_of_a_batch_only_after_its_records_are_safe(study: Study) -> None:
+    memory = open_memory(study, "sweep", proposals(study))
+    known: list[int] = []  # how many trials Optuna knew as the disk was asked to keep theirs
+
+    def settle() -> None:
+        known.append(sum(trial.state.is_finished() for trial in memory.get_trials()))
+
+    search = Asking(memory, proposals(study), lambda _: 5, 12, {}, settle=settle)
+    for batch in (("a", "b"), ("c", "d")):
+        for name in batch:
+            search.suggest(name)
+        for name in batch:
+            search.on_trial_complete(name, {"best_score": 0.5})
+    search.close()
+    assert known == [0, 2]
+    assert [trial.value for trial in memory.trials] == [0.5] * 4
+
+
 def test_a_storage_that_lost_the_sweep_is_told(study: Study) -> None:
     memory = open_memory(study, "sweep", proposals(study))
     with pytest.raises(TrackingError, match=r"MLflow remembers trial 3 of the sweep, and search\.storage"):

@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -101,12 +101,15 @@ class Outbox:
         """Wait until all is sent. Raises TrackingError if it can't be, unless an error is under way."""
         wait_s = self._wait_s if error is None else min(self._wait_s, AFTER_ERROR_S)
         sent = False
+        # a second Ctrl-C waits for a file, which takes milliseconds; a server is not waited for
+        held = interrupts_held() if error is not None and self._tracker.is_file else nullcontext()
         try:
-            sent = self._all_sent(wait_s)
-            if sent and self._doubtful:  # whatever was asked for twice has come by now
-                for run in sorted(self._doubtful):
-                    self._add("keep_one", run, {"local": run})
+            with held:
                 sent = self._all_sent(wait_s)
+                if sent and self._doubtful:  # whatever was asked for twice has come by now
+                    for run in sorted(self._doubtful):
+                        self._add("keep_one", run, {"local": run})
+                    sent = self._all_sent(wait_s)
         finally:
             with self._changed:
                 self._given_up.set()
