@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 from listeners import on_disk, save_small_wav2vec2, speech, volumes
+from ray.util import placement_group_table
 
 from wav2bold.config import Configuration, Lora, Search, Split, Study
 from wav2bold.datasets.shards import open_shards
@@ -188,6 +189,19 @@ def test_refine_tells_who_failed_and_keeps_the_others(study: Study, small_ray: N
     assert not (study.results / "refined" / "sub-002").exists()
     on_disk_again = step.refine(study, QUICK, ["sub-001"])
     assert on_disk_again.kept == ("sub-001",)
+
+
+def test_a_whole_batch_stands_in_line_for_an_autoscaler_to_see(study: Study, small_ray: None) -> None:
+    """Two of four trials find a place on two cores; Tune by itself would let one of the others wait."""
+    waiting: list[int] = []
+
+    def look(what: str, done: int, _total: int) -> None:
+        states = [group["state"] for group in placement_group_table().values()]
+        waiting.append(states.count("PENDING"))
+
+    search = study.search.model_copy(update={"parallel": 4, "trials": 4})
+    sweep(study.model_copy(update={"search": search}), progress=look)
+    assert waiting[0] == 2
 
 
 def test_an_interruption_ends_open_trials_as_killed(study: Study, small_ray: None) -> None:

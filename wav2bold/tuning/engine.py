@@ -203,6 +203,8 @@ def run_trials(
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends now, not after the epoch
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     options = study.search
+    # Else one trial of a search stands in line at a time, and an autoscaler adds machines for those in line
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(options.parallel)
     trainable = tune.with_parameters(
         WarmTrial,
         study=study.model_dump(mode="json", exclude={"search": {"storage"}}),  # the driver's alone
