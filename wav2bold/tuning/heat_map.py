@@ -94,7 +94,7 @@ def _panel(
             axes.add_patch(Rectangle((first, y), count, 1, facecolor=colour, alpha=share, lw=0))
             axes.add_patch(Rectangle((first, y), count, 1, fill=False, edgecolor=LIGHT["rule"], lw=0.8))
     below = any(first < 0 for _, row in rows for first, *_ in row)
-    step = 1 if layers <= 12 else 4
+    step = 1 if layers <= 8 else 2 if layers <= 12 else 4
     ticks = [*([-1] if below else []), *range(0, layers, step)]
     axes.set_xticks(
         [tick + 0.5 for tick in ticks], ["\N{EN DASH}" if tick < 0 else str(tick) for tick in ticks]
@@ -107,7 +107,7 @@ def _panel(
         spine.set_visible(False)
     axes.set_xlabel("transformer layer" + (" (\N{EN DASH}: below them)" if below else ""))
     full = signed(most) if measure == "gain" else f"{100 * most:.2g}%"
-    axes.set_title(f"{TITLES[measure]}; full colour: {full}", fontsize=9, loc="left")
+    axes.set_title(f"{TITLES[measure]}; full colour: {full}", fontsize=9, loc="right")
 
 
 def _height_in(rows: Sequence[object]) -> float:
