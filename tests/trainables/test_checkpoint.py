@@ -139,6 +139,11 @@ def test_how_far_each_part_moved_is_beside_it(tmp_path: Path, encoder: Encoder) 
     save(tmp_path / "sub-001", encoder, model)
     rows = pq.read_table(tmp_path / "sub-001" / "changes.parquet").to_pylist()
     moved = [row for row in rows if row["change"] != 0]
+    squares = sum(
+        float(getattr(encoder.model.encoder.layers[2].feed_forward, dense).weight.double().square().sum())
+        for dense in ("intermediate_dense", "output_dense")
+    )
+    assert moved[0].pop("norm") == pytest.approx(squares**0.5)
     assert moved == [
         {"type": "feed_forward", "layer": 2, "parameters": 768, "change": pytest.approx(0.25, rel=1e-5)}
     ]
