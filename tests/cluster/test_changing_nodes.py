@@ -53,10 +53,12 @@ def test_a_node_that_is_added_is_used_within_half_a_minute(seen: Seen) -> None:
 
 def test_a_lost_node_costs_what_ran_there_and_nothing_that_had_ended(seen: Seen) -> None:
     tried = Counter(number for number, _ in seen["tries"])
-    assert tried == {0: 1, 1: 2, 2: 1, 3: 1, 4: 1, 5: 1}  # 4 was first given to an actor that was lost, warm
     first, second = (node for number, node in seen["tries"] if number == 1)
     assert first != second
-    assert sum("is tried again" in what for what in seen["told"]) == 2
+    assert {number for number, times in tried.items() if times == 1} >= {0, 2, 3}
+    # 4 or 5 may have been given to the actor that was lost, warm, or have begun there
+    again = Counter(what.partition(" died")[0] for what in seen["told"] if "is tried again" in what)
+    assert again in (Counter(["trial 1", *others]) for others in ([], ["trial 4"], ["trial 5"]))
     assert sorted(what for what in seen["told"] if what.endswith("done")) == [
         f"trial {number} done" for number in range(6)
     ]  # though `max_failures` is 0

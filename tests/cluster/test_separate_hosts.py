@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import changing
+import psutil
 import pytest
 from drivers import drive
 from hosts import Host, eventually, hosts, why_not
 
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.outbox import opened
+from wav2bold.tuning.tracking import Trial
 
 pytestmark = pytest.mark.slow
 TRIALS, PORT = 7, 6379
@@ -88,8 +91,18 @@ class Cluster:
 
 
 def trials_of(study: object) -> list[Trial]:
-    tracker = Tracker(study)
+    tracker = opened(study)  # sends what a killed driver had no time to send
     return tracker.trials(tracker.newest_sweep())
+
+
+def workers_on(host: Host) -> list[psutil.Process]:
+    """Ray's processes that run trials there."""
+    found = []
+    for process in host.processes():
+        with suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+                found.append(process)
+    return found
 
 
 @pytest.fixture
@@ -138,6 +151,7 @@ def test_hosts_that_are_lost_cost_their_running_trials_only(cluster: Cluster, tm
     (also_lost,) = (number for number in (3, 4, 5) if cluster.tries(number) == [killed.address])
     (raylet,) = (one for one in killed.processes() if one.name() == "raylet")
     raylet.kill()
+    eventually(lambda: not workers_on(killed), LOST_S, f"{killed.name} is without workers")
     for number in (3, 4, 5):
         changing.let_go(cluster.held, number)
     cluster.wait(also_lost, tries=2)
