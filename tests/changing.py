@@ -20,7 +20,7 @@ from wav2bold.config import Study
 from wav2bold.tuning import engine
 from wav2bold.tuning.sweep import sweep
 
-HOLDS_S = 120.0
+HOLDS_S = 300.0
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
