@@ -28,7 +28,7 @@ from wav2bold.tuning.workshop import Workshop
 SEEDS = range(10)
 TRIALS, AGAIN = 16, 5
 DATA = Simulation(subjects=1, stories=5, minutes=2, history=3)
-"""The brain hears another history than the paper's configuration, else the first trial leaves nothing to find."""
+"""The brain hears another history than the paper's configuration: else the first trial is the answer."""
 
 
 def main() -> None:
