@@ -16,7 +16,7 @@ from drivers import drive
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from ray.tune.execution.tune_controller import TuneController
 
-from wav2bold.tuning import losses
+from wav2bold.tuning import controller as tune
 from wav2bold.tuning.tracking import Tracker
 
 TAKES_S = 400
@@ -76,10 +76,10 @@ def test_its_scores_are_those_of_one_process(seen: Seen, folder: Path, tmp_path:
 
 def test_a_node_that_is_lost_is_told_from_a_process_that_died() -> None:
     unavailable = ActorUnavailableError("RPC error", None)
-    assert losses.is_lost_node(unavailable)
-    assert losses.is_lost_node(RayTaskError("step", "traceback", unavailable))
-    assert not losses.is_lost_node(ActorDiedError())
-    assert not losses.is_lost_node(RayTaskError("step", "traceback", MemoryError("no room")))
+    assert tune.is_lost_node(unavailable)
+    assert tune.is_lost_node(RayTaskError("step", "traceback", unavailable))
+    assert not tune.is_lost_node(ActorDiedError())
+    assert not tune.is_lost_node(RayTaskError("step", "traceback", MemoryError("no room")))
 
 
 def test_a_trial_that_takes_node_after_node_down_fails_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,10 +89,10 @@ def test_a_trial_that_takes_node_after_node_down_fails_in_the_end(monkeypatch: p
         trial.run_metadata.num_failures += 1
 
     monkeypatch.setattr(TuneController, "_process_trial_failure", count)
-    controller = losses.Forgiving.__new__(losses.Forgiving)
+    controller = tune.Controller.__new__(tune.Controller)
     controller._resetting_trials, controller._lost = set(), Counter()
     trial = Mock(trial_id="t0", status="RUNNING", run_metadata=counted)
-    for _ in range(losses.NODES):
+    for _ in range(tune.NODES):
         controller._process_trial_failure(trial, ActorUnavailableError("RPC error", None))
     assert counted.num_failures == 0
     controller._process_trial_failure(trial, ActorUnavailableError("RPC error", None))

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import re
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,13 @@ from types import MappingProxyType
 from typing import Any
 
 from ray import tune
-from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import SearchAlgorithm, Searcher
 
 from wav2bold.config import Configuration, Study
 from wav2bold.progress import Progress
+from wav2bold.tuning.controller import our_controller
 from wav2bold.tuning.listed import Listed
-from wav2bold.tuning.losses import lost_nodes_forgiven
 from wav2bold.tuning.outbox import Outbox
 from wav2bold.tuning.subset_scores import SUBSET
 from wav2bold.tuning.tracking import OF_SUBJECT, REASON, STOPPED, Tracker
@@ -231,26 +229,14 @@ def run_trials(
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # a failed trial's traceback; its reason is told and remembered
     try:
-        with lost_nodes_forgiven():
+        with our_controller():
             tuner.fit()
-    except BaseException as stopped:
+    except BaseException:
         memory.close("KILLED")
-        _end_actors(stopped)
         raise
     finally:
         logger.setLevel(level)
     return memory.outcomes
-
-
-def _end_actors(stopped: BaseException) -> None:
-    """End the actors of a search that was interrupted, at once: the next one on this Ray needs their cores.
-
-    Tune does so after errors, not after Ctrl-C. It hands its controller to nobody but its own frames.
-    """
-    for frame, _ in traceback.walk_tb(stopped.__traceback__):
-        controller = frame.f_locals.get("self")
-        if isinstance(controller, TuneController):
-            controller._actor_manager.cleanup()  # noqa: SLF001 - its own cleanup() waits for 5 s
 
 
 def _held(study: Study) -> dict[str, float] | tune.PlacementGroupFactory:

@@ -1,4 +1,4 @@
-"""A node that is lost under a trial is no fault of the trial's, and costs it none of its `max_failures`."""
+"""Ray Tune's controller, with two things as ours: what a lost node costs, and what an interruption leaves."""
 
 from collections import Counter
 from contextlib import AbstractContextManager
@@ -15,20 +15,33 @@ NODES = 5
 LOST = "its node has died"
 
 
-def lost_nodes_forgiven() -> AbstractContextManager[Any]:
-    """Within, Ray Tune tries trials of lost nodes again, on other nodes.
+def our_controller() -> AbstractContextManager[Any]:
+    """Within, Ray Tune runs trials by `Controller`."""
+    return mock.patch("ray.tune.tune.TuneController", Controller)
 
-    By itself it forgives only nodes that an autoscaler announced it would take.
+
+class Controller(TuneController):
+    """Tune's own, with two things otherwise.
+
+    A node that is lost under a trial is no fault of the trial's: it is tried again elsewhere, and costs none
+    of `max_failures`. Tune forgives only nodes that an autoscaler announced it would take.
+    An interruption ends all actors at once: the next search on this Ray needs their cores. Tune ends them
+    after errors only.
     """
-    return mock.patch("ray.tune.tune.TuneController", Forgiving)
-
-
-class Forgiving(TuneController):
-    """Tune's own, which judges lost nodes otherwise."""
 
     def __init__(self, *given: Any, **options: Any) -> None:
         super().__init__(*given, **options)
         self._lost: Counter[str] = Counter()
+
+    def step(self) -> None:
+        """One round of Tune's loop."""
+        try:
+            super().step()  # type: ignore[no-untyped-call]  # Ray says no types of it
+        except Exception:
+            raise
+        except BaseException:
+            self._actor_manager.cleanup()  # Tune's own, after an error, waits for 5 s
+            raise
 
     def _process_trial_failure(
         self, trial: Trial, exception: TuneError | RayTaskError | RayActorError
