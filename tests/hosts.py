@@ -4,8 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,11 +94,3 @@ def hosts(count: int, folder: Path) -> Iterator[list[Host]]:
             psutil.wait_procs(left, timeout=20)
             ip("netns", "del", host.name)
         ip("link", "del", bridge)
-
-
-def eventually(holds: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until something holds. Raises AssertionError with `what` if it doesn't come to."""
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, f"{what}: not within {seconds:g} s"
-        time.sleep(0.2)

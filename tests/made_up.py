@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard, StoryCard, SubjectCard
@@ -126,3 +127,12 @@ def _trial(number: int, random: np.random.Generator) -> Trial:
         best_score=max(scores),
         seconds=12.0,
     )
+
+
+def study_remembered(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study of its own name: by `request.param`, on the fixture `server`, or in a file in its folder."""
+    if request.param == "server":
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("server"))
+    else:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return findings().study.model_copy(update={"name": folder.name, "results": folder})

@@ -13,7 +13,8 @@ import changing
 import psutil
 import pytest
 from drivers import drive
-from hosts import Host, eventually, hosts, why_not
+from hosts import Host, hosts, why_not
+from waiting import eventually
 
 from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.tracking import Trial

@@ -3,8 +3,7 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,6 +13,7 @@ import pytest
 import ray
 from listeners import on_disk, save_small_wav2vec2, speech, volumes
 from ray.util import placement_group_table
+from waiting import eventually
 
 from wav2bold.config import Configuration, Lora, Search, Split, Study
 from wav2bold.datasets.shards import open_shards
@@ -204,7 +204,8 @@ def test_a_whole_batch_stands_in_line_for_an_autoscaler_to_see(study: Study, sma
     assert waiting[0] == 2
 
 
-def test_an_interruption_ends_open_trials_as_killed(study: Study, small_ray: None) -> None:
+def interrupted(study: Study) -> list[str]:
+    """How the trials of a sweep of six stand that was interrupted after the second."""
     tracker = Tracker(study)
     parent = tracker.begin("sweep", "sweep", study, open_shards(study.shards).card)
 
@@ -215,31 +216,19 @@ def test_an_interruption_ends_open_trials_as_killed(study: Study, small_ray: Non
     memory = Memory(tracker, "trial", parent, 6, interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_trials(study, memory, f"sweep-{parent[:8]}", 6, tasks=[task(number) for number in range(6)])
-    states = [trial.status for trial in tracker.trials(parent)]
+    return [trial.status for trial in tracker.trials(parent)]
+
+
+def test_an_interruption_ends_open_trials_as_killed(study: Study, small_ray: None) -> None:
+    states = interrupted(study)
     assert states.count("FINISHED") == 2
     assert set(states) <= {"FINISHED", "KILLED"}
 
 
 def test_an_interruption_gives_back_the_cores_of_its_actors(study: Study, small_ray: None) -> None:
-    tracker = Tracker(study)
-    parent = tracker.begin("sweep", "sweep", study, open_shards(study.shards).card)
-
-    def interrupt(what: str, done: int, _total: int) -> None:
-        if done == 2:
-            raise KeyboardInterrupt
-
-    memory = Memory(tracker, "trial", parent, 6, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run_trials(study, memory, f"sweep-{parent[:8]}", 6, tasks=[task(number) for number in range(6)])
-    assert eventually(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"])
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Whether it comes to hold."""
-    until = time.monotonic() + seconds
-    while not holds() and time.monotonic() < until:
-        time.sleep(0.1)
-    return holds()
+    interrupted(study)
+    cores = ray.cluster_resources()["CPU"]
+    eventually(lambda: ray.available_resources().get("CPU") == cores, 60, "all cores are free")
 
 
 def test_an_interrupted_refine_goes_on_and_leaves_no_checkpoint(study: Study, small_ray: None) -> None:

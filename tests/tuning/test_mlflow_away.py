@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import made_up
@@ -13,6 +13,7 @@ import pytest
 from drivers import Disturber, drive, small_study, sweep_here
 from mlflow.entities import Run
 from servers import Server, mlflow_server
+from waiting import eventually
 
 from wav2bold.config import Configuration, Study
 from wav2bold.errors import TrackingError
@@ -169,13 +170,6 @@ def test_a_driver_that_is_killed_while_the_server_is_away_loses_nothing(
     assert kept.items() <= {trial.run_id: trial.seconds for trial in trials_of(study)}.items()
 
 
-def eventually(holds: Callable[[], object], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def test_what_mlflow_refuses_is_told_of_and_holds_up_nothing(folder: Path) -> None:
     study = small_study(folder, "refused")
     tracker = Tracker(study)
@@ -185,7 +179,7 @@ def test_what_mlflow_refuses_is_told_of_and_holds_up_nothing(folder: Path) -> No
         box.begin_trial("trial", f"trial {number}", sweep, Configuration(), {"number": number})
         for number in range(2)
     )
-    eventually(lambda: box.run_id(gone) != gone)
+    eventually(lambda: box.run_id(gone) != gone, 60, "the run has an id")
     mlflow.MlflowClient().delete_run(box.run_id(gone))
     box.metrics(gone, {"score": 0.5}, 0)
     box.metrics(there, {"score": 0.25}, 0)

@@ -39,11 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["file", "server"])
 def study(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """A study of its own name, remembered in a file beside it or on a server."""
-    if request.param == "server":
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", request.getfixturevalue("server"))
-    else:
-        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return made_up.findings().study.model_copy(update={"name": tmp_path.name, "results": tmp_path})
+    return made_up.study_remembered(request, tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
