@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,8 +35,9 @@ class Options(BaseModel):
 Model = TypeVar("Model", bound=Options)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8, so that a reader sees all of it or nothing.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write, which takes its place at the end: a reader sees all of it or nothing.
 
     Raises StorageError if it can't be written; what was there is then as it was.
     """
@@ -43,10 +45,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_bytes(content if isinstance(content, bytes) else content.encode())
+            yield partial
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, as `whole` does."""
+    with whole(path) as partial:
+        partial.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def check_file(path: Path) -> None:

@@ -1,7 +1,7 @@
 """The best configurations that a sweep found, as MLflow remembers them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from wav2bold.config import SecondGoal, Study
@@ -85,7 +85,11 @@ def pareto(trials: Iterable[Trial], goal: SecondGoal = "trained_parameters") -> 
 def certainty(study: Study, trial: Trial) -> str:
     """How sure it is that a trial betters the paper's; "" unless it is the newest sweep's best."""
     tracker = opened(study, make=False)
-    tags = tracker.tags_of(tracker.newest_sweep())
+    return certainty_in(tracker.tags_of(tracker.newest_sweep()), trial)
+
+
+def certainty_in(tags: Mapping[str, str], trial: Trial) -> str:
+    """The same, from the tags of a sweep."""
     return tags.get(CERTAINTY, "") if tags.get(WINNER) == str(trial.number) else ""
 
 

@@ -18,7 +18,7 @@ from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.tuning.best import certainty, winner_of
+from wav2bold.tuning.best import certainty_in, winner_of
 from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
 from wav2bold.tuning.tracking import Trial
@@ -112,7 +112,7 @@ def find(
         paper=ordered["refined-paper"],
         targets={subject: shards.targets(subject) for subject in ordered["refined"]},
         subsets=_subsets(study),
-        certainty=certainty(study, winner),
+        certainty=certainty_in(tracker.tags_of(sweep), winner),
     )
 
 

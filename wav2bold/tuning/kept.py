@@ -1,6 +1,5 @@
 """Predictions of the validation stories that a sweep keeps: those of its first trial and its best so far."""
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from wav2bold.config import Study
 from wav2bold.datasets.windows import Windows
-from wav2bold.places import written
+from wav2bold.options import whole
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,6 @@ class Keeper:
         for subject in dict.fromkeys(subjects.tolist()):
             columns = np.flatnonzero(subjects == subject)
             heard = np.isfinite(self._validation.y[:, columns]).any(1)
-            _write(self._folder / f"{subject}.npy", predicted[np.ix_(heard, columns)])
-
-
-def _write(path: Path, values: NDArray[np.float32]) -> None:
-    """Whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with written(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.save(file, np.asarray(values, np.float32))
-        partial.replace(path)
+            own = np.asarray(predicted[np.ix_(heard, columns)], np.float32)
+            with whole(self._folder / f"{subject}.npy") as path, path.open("wb") as file:
+                np.save(file, own)

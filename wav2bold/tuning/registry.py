@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wav2bold.config import Configuration
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
-from wav2bold.tuning.tracking import Tracker
+from wav2bold.tuning.tracking import Tracker, one_line
 
 CHAMPION = "champion"
 NAME = re.compile(r"[^\W_](?:[\w .-]{0,248}[\w.-])?")
@@ -78,9 +78,8 @@ def register(
                 client.set_registered_model_alias(name, subject, str(version))
         client.set_registered_model_alias(name, CHAMPION, str(versions[best]))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        said = masked(next(iter(str(error).strip().splitlines()), type(error).__name__))[:200].rstrip(".")
         raise TrackingError(
-            f"MLflow at {masked(tracker.uri)} can't register {name} ({said})",
+            f"MLflow at {masked(tracker.uri)} can't register {name} ({one_line(error)})",
             "the encoders are refined and kept: mend that, and give the command again",
         ) from None
     return Registered(name, versions[best], best, _score(runs[best]))

@@ -95,7 +95,7 @@ def refine(
         if found != task["origin"]:
             tasks.append(task | {"number": len(tasks), "out": str(folder.resolve())})
     done = tuple(task["name"] for task in tasks)
-    begun = set(done)
+    begun, scores = set(done), tuple[SubsetScore, ...]()
     kept = tuple(name for name in folders if name not in begun)
     if tasks:
         _refuse_small_disk(out, len(tasks), encoder)
@@ -121,12 +121,14 @@ def refine(
                 failed = {done[outcome.number]: outcome.reason for outcome in outcomes if outcome.failed}
                 if chosen is not None:
                     whole = [folder for name, folder in folders.items() if name not in failed]
-                    for path in _tell(whole, out) if whole else ():
+                    scores = tuple(map(subset_score, whole))
+                    for path in _tell(scores, out) if scores else ():
                         box.artifact(parent, path)
                 box.end(parent, "FAILED" if failed else "FINISHED")
         if failed:
             raise RunsFailed(tuple(failed.items()))
-    scores = () if chosen is None else tuple(map(subset_score, folders.values()))
+    elif chosen is not None:
+        scores = tuple(map(subset_score, folders.values()))
     registered = None if model is None else register(opened(study, progress), model, configuration, who)
     return RefinedSubjects(out, folders, done, kept, scores, registered)
 
@@ -167,11 +169,10 @@ def _tasks(
             yield task | {"name": f"{place}{subject}", "subjects": [subject], "origin": own_origin}
 
 
-def _tell(folders: Sequence[Path], out: Path) -> tuple[Path, Path]:
+def _tell(scores: Sequence[SubsetScore], out: Path) -> tuple[Path, Path]:
     """Write a table of what every subset brought, and a picture of the means over subjects."""
-    scores = [subset_score(folder) for folder in folders]
     write_whole(out / TABLE, as_tsv(scores))
-    (out / PICTURE).write_bytes(heat_map_png(averaged(scores)))
+    write_whole(out / PICTURE, heat_map_png(averaged(scores)))
     return out / TABLE, out / PICTURE
 
 

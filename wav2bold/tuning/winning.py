@@ -16,8 +16,8 @@ from wav2bold.evaluation.across_subjects import summary
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.evaluation.significance import LEVEL, significant
 from wav2bold.evaluation.versus import Versus, versus
+from wav2bold.options import whole
 from wav2bold.pages.words import count, decimals
-from wav2bold.places import written
 from wav2bold.progress import Progress, silent
 from wav2bold.tuning.kept import Kept, kept_of
 from wav2bold.tuning.outbox import Outbox
@@ -58,8 +58,8 @@ def remember_winner(
             told = sentence(winner, better, gain, p)
             metrics = _metrics(found, better, gain, p)
             path = kept_of(study, sweep).folder / TABLE
-            with written(path):
-                pq.write_table(table(found), path)
+            with whole(path) as partial:
+                pq.write_table(table(found), partial)
             box.artifact(sweep, path)
     box.tags(sweep, tags | {CERTAINTY: told})
     if metrics:
