@@ -217,4 +217,5 @@ def test_what_mlflow_is_asked_for_a_person_does_not_grow_with_how_many_came_befo
     assert done.done == tuple(people)
     assert len(counts) == len(people)
     each = np.diff(counts)
-    assert each[-8:].sum() <= each[1:9].sum() + 4  # a peer's first statements may fall on either side
+    # one statement more for each person before would be 88 more; a few fall to a peer's turn, on either side
+    assert each[-8:].sum() < each[1:9].sum() + 44
