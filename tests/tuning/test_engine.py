@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 from listeners import on_disk, save_small_wav2vec2, speech, volumes
+from ray import tune
 from ray.util import placement_group_table
 from waiting import eventually
 
@@ -21,9 +23,10 @@ from wav2bold.errors import RunsFailed
 from wav2bold.tuning import engine
 from wav2bold.tuning import subjects as step
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
+from wav2bold.tuning.listed import Listed
 from wav2bold.tuning.sweep import sweep
 from wav2bold.tuning.tracking import Tracker
-from wav2bold.tuning.trial import WarmTrial
+from wav2bold.tuning.trial import METRIC, WarmTrial
 
 TR_S, SECONDS = 1.0, 24.0
 STORIES = ("bakery", "ferry", "library", "lighthouse")
@@ -87,6 +90,53 @@ def test_trials_share_warm_processes(study: Study, small_ray: None) -> None:
     _, memory, _, _ = run(study, [task(number) for number in range(8)])
     assert sorted(memory.processes) == list(range(8))
     assert len(set.union(*memory.processes.values())) <= study.search.parallel
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["one by one", "in batches"])
+def test_no_warm_process_is_thrown_away_while_trials_come(
+    study: Study, small_ray: None, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    """The second takes longer to start than trials to run, or none has work until both are free."""
+    folder = study.results / "begun"
+    folder.mkdir()
+
+    class SlowToStart(tune.Trainable):
+        def setup(self, config: dict[str, Any], **given: Any) -> None:
+            time.sleep(3 if any(folder.iterdir()) else 1)
+            (folder / str(os.getpid())).touch()
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            return True
+
+        def step(self) -> dict[str, Any]:
+            time.sleep(0.3)
+            said = {"score": 0.0, METRIC: 0.0, "epoch": 0, "failed": "", "note": "", "system": {}}
+            return said | {"last": True, "done": True}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            return None
+
+    monkeypatch.setattr(engine, "WarmTrial", SlowToStart)
+    if waits:
+        monkeypatch.setattr(Listed, "suggest", in_batches(Listed.suggest))
+    outcomes, memory, _, _ = run(study, [task(number) for number in range(16)])
+    assert [one.reason for one in outcomes] == 16 * [""]
+    assert len(set.union(*memory.processes.values())) == len(list(folder.iterdir())) == 2
+
+
+def in_batches(suggest: Callable[[Listed, str], Any]) -> Callable[[Listed, str], Any]:
+    """`suggest`, but the next two only when both have ended."""
+    given: list[str] = []
+
+    def next_of(self: Listed, trial_id: str) -> Any:
+        if len(given) % 2 == 0 and self._running:
+            return None
+        one = suggest(self, trial_id)
+        if isinstance(one, dict):
+            given.append(trial_id)
+        return one
+
+    return next_of
 
 
 def test_a_trial_that_fails_is_told_and_the_others_finish(study: Study, small_ray: None) -> None:
