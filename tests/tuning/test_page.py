@@ -143,7 +143,7 @@ def test_every_picture_says_what_it_shows(page: Parsed) -> None:
     assert all(attrs.get("alt") for attrs in images)
     assert len({attrs["alt"] for attrs in images}) == 6
     ids = page.attributes("id")
-    assert len(charts) == 5
+    assert len(charts) == 8
     assert all(attrs["role"] == "img" and attrs["aria-labelledby"] in ids for attrs in charts)
 
 
@@ -277,7 +277,7 @@ class Remembered:
 def test_report_writes_the_page_and_remembers_it_under_the_sweep(
     findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "find", lambda *_: findings)
+    monkeypatch.setattr(step, "find", lambda *_, **__: findings)
     monkeypatch.setattr(step, "Tracker", Remembered)
     monkeypatch.setattr(step, "render", lambda given: f"page of {given.study.name}")
     out = tmp_path / "deep" / "report.html"

@@ -23,6 +23,8 @@ OUTWARDS = {"left": -1.0, "right": 1.0}
 """Where the outer side of a hemisphere looks, along x."""
 TURNED_AWAY = -0.25
 """Cosine between a face's normal and the line of sight below which the rest of the brain hides it."""
+VALUELESS = 0.6
+"""Grey of a target without a value: lighter than where there is no target."""
 DPI = 180
 
 
@@ -85,7 +87,7 @@ def difference_scale(*differences: NDArray[np.float64]) -> Scale:
 
 
 def brain_map(targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> bytes:
-    """One value per target on the brain, PNG.
+    """One value per target on the brain, PNG; a target whose value is NaN is grey, or not drawn in a volume.
 
     Surfaces: both hemispheres of fsaverage5, inflated, seen from the side. Volumes: a glass brain from the
     left, the front and the right; along each line of sight the value furthest from 0 shows.
@@ -153,10 +155,12 @@ def _draw_surfaces(figure: Figure, targets: pd.DataFrame, values: NDArray[np.flo
         texture = np.full(MESH_VERTICES, np.nan)
         texture[targets["vertex"].to_numpy()[shown]] = np.clip(values[shown], scale.low, scale.high)
         side = _outer_sides()[hemisphere]
+        shade = side.shade.copy()
+        shade[targets["vertex"].to_numpy()[shown]] = VALUELESS
         plot_surf_stat_map(
             surf_mesh=InMemoryMesh(side.coordinates.copy(), side.faces),  # nilearn moves it
             stat_map=texture,
-            bg_map=side.shade,
+            bg_map=shade,
             hemi=hemisphere,
             view="lateral",
             engine="matplotlib",

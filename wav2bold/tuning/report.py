@@ -18,16 +18,19 @@ def report(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    *,
+    layers: bool = True,
 ) -> Findings:
     """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
 
-    The scores and the page are also logged under the sweep's run in MLflow.
+    layers: whether every hidden state is scored, too. The scores and the page are also logged under the
+    sweep's run in MLflow.
     Raises DataError if nothing is refined or `out` is a folder, TrackingError if there is no sweep.
     """
     out = Path(out)
     if out.is_dir():
         raise DataError(f"{out}: is a folder", "give a file, such as report.html")
-    findings = find(study, address, cpus, progress)
+    findings = find(study, address, cpus, progress, layers=layers)
     progress("drawing the page", 0, 0)
     write_whole(out, render(findings))
     tracker = Tracker(study)
