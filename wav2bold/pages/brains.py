@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import struct
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -95,7 +96,11 @@ def brain_map(targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) 
     surface = "vertex" in targets
     figure = Figure(figsize=(3.2, 1.6 if surface else 1.2), dpi=DPI)
     FigureCanvasAgg(figure)
-    (_draw_surfaces if surface else _draw_glass)(figure, targets, values, scale)
+    with warnings.catch_warnings():
+        # what nilearn says of a map without any value, which is what a brain that heard nothing has
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        warnings.filterwarnings("ignore", "empty mask", UserWarning)
+        (_draw_surfaces if surface else _draw_glass)(figure, targets, values, scale)
     file = io.BytesIO()
     seen = Bbox(((0, 0.2), (3.2, 1.4))) if surface else None  # a brain is wider than high
     figure.savefig(file, format="png", transparent=surface, bbox_inches=seen)

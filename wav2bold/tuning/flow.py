@@ -165,14 +165,15 @@ def _parts(drawn: Flow, encoder: Inside, chosen: Configuration) -> None:
 
 
 def _refined(chosen: Configuration, kind: ParameterType, layer: Any) -> bool:
-    """Whether stage 2 trains these parameters, themselves or by adapters."""
+    """Whether stage 2 trains these parameters, themselves or by adapters: none above what the head reads."""
     number = None if layer is None or pd.isna(layer) else int(layer)
+    if isinstance(chosen.layers, tuple) and number is not None and number >= chosen.layers[-1]:
+        return False
     if kind in chosen.unfrozen and within(number, chosen.unfrozen[kind]):
-        return chosen.refines
+        return True
     adapted = chosen.lora
     return (
-        chosen.refines
-        and adapted is not None
+        adapted is not None
         and kind in adapted.targets
         and number is not None
         and within(number, adapted.layers)
