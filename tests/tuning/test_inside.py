@@ -32,6 +32,7 @@ from wav2bold.tuning import layer_pictures
 from wav2bold.tuning.change_map import change_map
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.flow import flow, flow_table
+from wav2bold.tuning.heat_map import percent
 from wav2bold.tuning.inside import Inside, inside_of, mean_changes
 from wav2bold.tuning.layer_pictures import highest, shown_regions
 from wav2bold.tuning.page import render
@@ -99,6 +100,14 @@ def test_the_deeper_a_cell_the_more_moved_and_the_most_is_named(
         assert depth[place] == pytest.approx(row.change / top)
     most = means.loc[means["change"].idxmax()]
     assert f"the largest is {100 * top:.2g}%, of {most.type.replace('_', ' ')}, layer {most.layer}" in svg
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "0%"), (0.00123, "0.12%"), (0.134, "13%"), (0.999, "99.9%"), (1.3, "130%"), (25.0, "2,500%")],
+)
+def test_percents_are_written_out(share: float, said: str) -> None:
+    assert percent(share) == said
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ OUTWARDS = {"left": -1.0, "right": 1.0}
 TURNED_AWAY = -0.25
 """Cosine between a face's normal and the line of sight below which the rest of the brain hides it."""
 VALUELESS = 0.6
-"""Grey of a target without a value: lighter than where there is no target."""
+"""Grey of a target without a value: darker than any fold."""
 DPI = 180
 
 
@@ -88,7 +88,7 @@ def difference_scale(*differences: NDArray[np.float64]) -> Scale:
 
 
 def brain_map(targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> bytes:
-    """One value per target on the brain, PNG; a target whose value is NaN is grey, or not drawn in a volume.
+    """One value per target on the brain, PNG; a target whose value is NaN is dark grey, or not drawn in a volume.
 
     Surfaces: both hemispheres of fsaverage5, inflated, seen from the side. Volumes: a glass brain from the
     left, the front and the right; along each line of sight the value furthest from 0 shows.

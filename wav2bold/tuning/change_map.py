@@ -5,7 +5,7 @@ import pandas as pd
 
 from wav2bold.config import PARAMETER_TYPES, ParameterType
 from wav2bold.pages.look import STYLE, chart, svg
-from wav2bold.tuning.heat_map import Cell, height_in, panel
+from wav2bold.tuning.heat_map import Cell, height_in, panel, percent
 
 
 def change_map(means: pd.DataFrame) -> str:
@@ -24,7 +24,7 @@ def change_map(means: pd.DataFrame) -> str:
     layers = int(means["layer"].max()) + 1
     with mpl.rc_context(STYLE):
         figure, axes = chart(height_in(rows))
-        panel(axes, rows, layers, "relative change of parameters", lambda most: f"{100 * most:.2g}%")
+        panel(axes, rows, layers, "relative change of parameters", percent)
         return svg(figure, "changes", _said(means))
 
 
@@ -37,5 +37,5 @@ def _said(means: pd.DataFrame) -> str:
     place = "below the layers" if pd.isna(row["layer"]) else f"layer {row['layer']}"
     return (
         "Relative change of parameters by type and layer; the largest is "
-        f"{100 * row['change']:.2g}%, of {str(row['type']).replace('_', ' ')}, {place}"
+        f"{percent(row['change'])}, of {str(row['type']).replace('_', ' ')}, {place}"
     )

@@ -87,7 +87,7 @@ def _shown(
     cells = [
         (kind, [(first, count, getattr(one, measure)) for first, count, one in row]) for kind, row in rows
     ]
-    full = signed if measure == "gain" else _percent
+    full = signed if measure == "gain" else percent
     panel(axes, cells, layers, TITLES[measure], full)
 
 
@@ -127,8 +127,9 @@ def panel(
     axes.set_title(f"{title}; full colour: {full(most)}", fontsize=9, loc="right")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g}%"
+def percent(share: float) -> str:
+    """A share in percent, to two digits: never 1.3e+02."""
+    return f"{100 * share:.{2 if share < 0.995 else 3}g}%" if share < 9.995 else f"{100 * share:,.0f}%"
 
 
 def height_in(rows: Sequence[object]) -> float:

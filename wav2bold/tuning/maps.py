@@ -65,7 +65,7 @@ def maps(findings: Findings) -> Maps:
             [one.improved for one in shown],
         )
     )
-    others = "not drawn" if glass else "light grey"
+    others = "not drawn" if glass else "of the darkest grey"
     caption = (
         "Pearson r of each target on the test stories before (frozen) and after refinement (best "
         "configuration, fresh ridge), and their difference, each where chance does not explain it: "
