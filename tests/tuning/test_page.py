@@ -315,6 +315,8 @@ def test_report_writes_the_page_and_remembers_it_under_the_sweep(
     assert metrics["test.best.sub-001.ridge"] == pytest.approx(np.mean(findings.best["sub-001"].ridge))
     assert metrics["test.best.sub-001.gain_ridge_low"] == findings.best["sub-001"].intervals["gain_ridge"].low
     assert metrics["test.best.sub-001.improved"] == findings.best["sub-001"].improved.sum()
+    states = [one.score.value for one in findings.layers if (one.encoder, one.layer) == ("refined", 1)]
+    assert metrics["test.layers.refined.1"] == pytest.approx(np.mean(states))
     assert metrics["test.paper.sub-002.gain_head"] == findings.paper["sub-002"].gain_head.gain
 
 

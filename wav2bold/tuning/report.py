@@ -1,9 +1,11 @@
 """A study's report: its refined encoders tested once, and one page about it."""
 
+from collections import defaultdict
 from pathlib import Path
 
 from wav2bold.config import Study
 from wav2bold.errors import DataError
+from wav2bold.evaluation.across_subjects import summary
 from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.scores import brain_score
@@ -40,7 +42,10 @@ def report(
 
 
 def scores_by_name(findings: Findings) -> dict[str, float]:
-    """Scores, gains and their certainty by their names in MLflow: `test.best.sub-001.gain_ridge`."""
+    """Scores, gains and their certainty by their names in MLflow: `test.best.sub-001.gain_ridge`.
+
+    Of hidden states the mean over subjects: `test.layers.refined.12`.
+    """
     metrics: dict[str, float] = {}
     for kind, evaluations in (("best", findings.best), ("paper", findings.paper)):
         for subject, one in evaluations.items():
@@ -61,4 +66,8 @@ def scores_by_name(findings: Findings) -> dict[str, float]:
                 "improved": float(one.improved.sum()),
             }
             metrics |= {f"test.{kind}.{subject}.{name}": value for name, value in (numbers | ends).items()}
-    return metrics
+    by_state: dict[str, list[float]] = defaultdict(list)
+    for state in findings.layers:
+        if state.region is None:
+            by_state[f"test.layers.{state.encoder}.{state.layer}"].append(state.score.value)
+    return metrics | {name: summary(values).mean.value for name, values in by_state.items()}
