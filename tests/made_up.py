@@ -1,5 +1,6 @@
 """Findings as a study might have them, without a study."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from wav2bold.datasets.shards import DatasetCard, StoryCard, SubjectCard
 from wav2bold.datasets.splits import Stories
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.evaluation.intervals import Interval
+from wav2bold.evaluation.layers import LayerScore
 from wav2bold.trainables.scores import Gain
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.inside import Inside
 from wav2bold.tuning.tracking import Trial
 
 STORIES = ("bakery", "clockmaker", "ferry", "library", "lighthouse")
@@ -49,6 +52,39 @@ def findings(subjects: int = 2, space: str = "fsaverage5", targets: int = 280, t
         best=best,
         paper={name: _evaluation(name, random, targets, 0.03, study) for name in names},
         targets={name: where.assign(ceiling=random.uniform(0.5, 0.7, targets)) for name in names},
+        inside={name: inside(random, targets) for name in names},
+        layers=layer_scores(names, random),
+    )
+
+
+def inside(random: np.random.Generator, targets: int) -> Inside:
+    """An encoder of two layers, of which attention and feed-forward moved."""
+    places = [("conv", None), ("projection", None), ("positional", None)]
+    places += [(kind, layer) for kind in ("attention", "feed_forward", "layer_norm") for layer in (0, 1)]
+    places += [("bias", None), ("bias", 0), ("bias", 1)]
+    kinds, layers = zip(*places, strict=True)
+    moved = [kind in ("attention", "feed_forward") for kind in kinds]
+    changes = pd.DataFrame(
+        {
+            "type": kinds,
+            "layer": pd.array(layers, "Int64"),
+            "parameters": 1000,
+            "change": np.where(moved, random.uniform(0.02, 0.2, len(moved)), 0.0),
+            "norm": 3.0,
+        }
+    )
+    return Inside(changes, None, (192, targets))
+
+
+def layer_scores(names: list[str], random: np.random.Generator) -> tuple[LayerScore, ...]:
+    """Of three hidden states, the second highest; without intervals, as for several subjects."""
+    return tuple(
+        LayerScore(
+            encoder, name, layer, None, Interval(0.1 * rank + random.normal(0, 0.01), math.nan, math.nan)
+        )
+        for encoder, gain in (("frozen", 0), ("refined", 0.5))
+        for name in names
+        for layer, rank in enumerate((1, 3 + gain, 2 + gain))
     )
 
 

@@ -461,12 +461,15 @@ def _tell_registered(champion: "Registered") -> None:
 def report(
     study: StudyFile,
     out_file: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    layers: Annotated[
+        bool, typer.Option("--layers/--no-layers", help="Score every hidden state, before and after.")
+    ] = True,
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
     """Score the refined encoders on the test stories and write one page about the study."""
     with watching("report") as progress:
-        steps.report(study, out_file, address, cpus, progress)
+        steps.report(study, out_file, address, cpus, progress, layers=layers)
     out.print(f"written: {out_file}", markup=False)
 
 

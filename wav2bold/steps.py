@@ -298,14 +298,19 @@ def report(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    *,
+    layers: bool = True,
 ) -> "Findings":
-    """Score the refined encoders on the test stories and write the page; gives all numbers in it."""
+    """Score the refined encoders on the test stories and write the page; gives all numbers in it.
+
+    layers: whether every hidden state is scored, too.
+    """
     study = _study(study)
     check_file(Path(out))
     with importing():
         from wav2bold.tuning import report as step
 
-    return step.report(study, Path(out), address, cpus, progress)
+    return step.report(study, Path(out), address, cpus, progress, layers=layers)
 
 
 def score(

@@ -56,6 +56,14 @@ def test_no_score_is_above_the_noise_ceiling(learned: Study, tested: dict[str, f
         assert tested[f"test.best.{subject}.{way}"] < min(measured, options.ceiling * hearing)
 
 
+def test_layers_that_were_ruined_regain_more_than_their_input(tested: dict[str, float]) -> None:
+    first, last = (
+        [tested[f"test.layers.{encoder}.{state}"] for encoder in ("frozen", "refined")] for state in (0, 2)
+    )
+    assert last[0] < first[0]
+    assert last[1] - last[0] > first[1] - first[0] + 0.01
+
+
 @pytest.mark.parametrize("way", ["ridge", "head"])
 def test_pure_noise_gains_nothing(tested: dict[str, float], way: str) -> None:
     assert abs(tested["test.best.sub-null1.frozen"]) < 0.03

@@ -19,12 +19,14 @@ from wav2bold.datasets import writing
 from wav2bold.datasets.shards import Shards, targets_path
 from wav2bold.datasets.windows import windows
 from wav2bold.errors import DataError, StudyError
-from wav2bold.evaluation.audience import places_in, rows_of_all
+from wav2bold.evaluation.audience import Audience, places_in, rows_of_all
+from wav2bold.evaluation.layers import layer_scores
 from wav2bold.evaluation.scoring import Scored
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, load_encoder
 from wav2bold.trainables.features import Hearing
 from wav2bold.tuning.score import score
+from wav2bold.tuning.workshop import longest_history
 
 PEOPLE = ("sub-001", "sub-002", "sub-003", "sub-null")
 
@@ -123,6 +125,27 @@ def test_the_layer_that_the_brain_hears_scores_best_and_each_as_if_it_were_alone
     alone = CONFIGURATION.model_copy(update={"layers": (1,)})
     first = by_subject(score(study.model_copy(update={"configuration": alone}), subjects=["sub-001"]))
     assert own[1].score.value == pytest.approx(first["sub-001"].score.value, abs=1e-4)
+
+
+def test_curves_over_layers_are_the_same_scores_and_highest_where_the_brain_hears(made: World) -> None:
+    study = wav2bold.Study.load(made.study)
+    encoder, store = load_encoder(str(made.encoder)), ActivationStore(made.folder / "activations")
+    audience = Audience(made.shards, STORIES, ("sub-001", "sub-null"), longest_history(study))
+    found = {
+        certain: list(layer_scores(encoder, audience, store, CONFIGURATION, "frozen", intervals=certain))
+        for certain in (False, True)
+    }
+    expected = wav2bold.score(made.study, subjects=audience.subjects, by_layer=True, by_region=True)
+    assert [one.score for one in found[True]] == [one.score for one in expected]
+    assert all(one.encoder == "frozen" for one in found[True])
+    for one, other in zip(found[False], expected, strict=True):
+        assert (one.subject, one.layer, one.region) == (other.subject, other.layer, other.region)
+        assert one.score.value == pytest.approx(other.score.value, abs=1e-6)
+        assert math.isnan(one.score.low)
+    hearing = [one for one in found[False] if (one.subject, one.region) == ("sub-001", None)]
+    assert max(hearing, key=lambda one: one.score.value).layer == encoder.layers
+    null = [one for one in found[True] if (one.subject, one.region) == ("sub-null", None)]
+    assert all(one.score.low < 0.03 and abs(one.score.value) < 0.15 for one in null)
 
 
 def test_regions_are_scored_by_name(made: World) -> None:

@@ -1,6 +1,8 @@
 """The report's page: true to its findings, and readable by anyone, anywhere."""
 
+import base64
 import dataclasses
+import io
 import math
 import re
 from html import unescape
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import made_up
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +24,7 @@ from wav2bold.pages.look import DARK, LIGHT
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning import report as step
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.maps import maps
 from wav2bold.tuning.page import render
 from wav2bold.tuning.subset_scores import SubsetScore
 from wav2bold.tuning.words import answer, configuration, layers, p_value, status, unfrozen
@@ -143,7 +147,7 @@ def test_every_picture_says_what_it_shows(page: Parsed) -> None:
     assert all(attrs.get("alt") for attrs in images)
     assert len({attrs["alt"] for attrs in images}) == 6
     ids = page.attributes("id")
-    assert len(charts) == 5
+    assert len(charts) == 8
     assert all(attrs["role"] == "img" and attrs["aria-labelledby"] in ids for attrs in charts)
 
 
@@ -220,6 +224,28 @@ def test_volumes_are_drawn_and_unknown_spaces_said(findings: Findings) -> None:
     assert not can_map(findings.targets["sub-001"], "fsnative")
 
 
+@pytest.mark.parametrize("space", ["fsaverage5", "MNI152NLin2009cAsym"])
+def test_maps_show_only_what_chance_does_not_explain_and_count_it(space: str) -> None:
+    found = made_up.findings(1, space, 280, 1)
+    one = found.best["sub-001"]
+    nobody = np.zeros(280, bool)
+    silent = dataclasses.replace(one, predicted={"frozen": nobody, "ridge": nobody}, improved=nobody)
+    (person,) = maps(dataclasses.replace(found, best={"sub-001": silent})).people
+    for shown in person["maps"]:
+        assert shown["alt"].endswith("0 of 280 targets significant")
+        picture = plt.imread(io.BytesIO(base64.b64decode(shown["png"])))[..., :3]
+        assert np.ptp(picture, axis=2).max() < 0.02  # greys alone
+    drawn = maps(found)
+    counts = [one.predicted["frozen"].sum(), one.predicted["ridge"].sum(), one.improved.sum()]
+    said = "{} of 280 targets predicted before, {} after, {} predicted better"
+    assert said.format(*counts) in drawn.caption
+    masked = brain_score(np.where(one.predicted["frozen"], one.frozen, np.nan))
+    assert (
+        f"{counts[0]} of 280 targets significant, their mean {masked:.3f}"
+        in drawn.people[0]["maps"][0]["alt"]
+    )
+
+
 def test_means_of_regions_are_not_drawn_and_that_is_said(findings: Findings) -> None:
     count = len(findings.targets["sub-001"])
     table = pd.DataFrame({"target": range(count), "label": range(1, count + 1), "members": 9, "ceiling": 0.5})
@@ -277,7 +303,7 @@ class Remembered:
 def test_report_writes_the_page_and_remembers_it_under_the_sweep(
     findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "find", lambda *_: findings)
+    monkeypatch.setattr(step, "find", lambda *_, **__: findings)
     monkeypatch.setattr(step, "Tracker", Remembered)
     monkeypatch.setattr(step, "render", lambda given: f"page of {given.study.name}")
     out = tmp_path / "deep" / "report.html"
@@ -289,6 +315,8 @@ def test_report_writes_the_page_and_remembers_it_under_the_sweep(
     assert metrics["test.best.sub-001.ridge"] == pytest.approx(np.mean(findings.best["sub-001"].ridge))
     assert metrics["test.best.sub-001.gain_ridge_low"] == findings.best["sub-001"].intervals["gain_ridge"].low
     assert metrics["test.best.sub-001.improved"] == findings.best["sub-001"].improved.sum()
+    states = [one.score.value for one in findings.layers if (one.encoder, one.layer) == ("refined", 1)]
+    assert metrics["test.layers.refined.1"] == pytest.approx(np.mean(states))
     assert metrics["test.paper.sub-002.gain_head"] == findings.paper["sub-002"].gain_head.gain
 
 

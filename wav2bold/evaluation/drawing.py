@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from wav2bold.errors import StudyError
 from wav2bold.evaluation.across_subjects import summary
 from wav2bold.evaluation.intervals import Interval
+from wav2bold.evaluation.layers import LayerScore
 from wav2bold.evaluation.scoring import Scored
 from wav2bold.options import write_whole
 from wav2bold.pages.look import LIGHT, STYLE, WIDTH_IN, legend
@@ -55,7 +56,7 @@ def _layers(scores: Sequence[Scored]) -> Figure:
     figure = Figure(figsize=(WIDTH_IN * max(columns, 1.4), 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for panel, region in zip(panels, regions, strict=False):
-        _curves(panel, [one for one in scores if one.region == region])
+        curves(panel, [one for one in scores if one.region == region])
         panel.set_title(region or ("all targets" if len(regions) > 1 else ""), fontsize=9, loc="left")
     for panel in panels[len(regions) :]:
         panel.set_axis_off()
@@ -67,13 +68,13 @@ def _layers(scores: Sequence[Scored]) -> Figure:
     return figure
 
 
-def _curves(panel: Axes, scores: Sequence[Scored]) -> None:
-    """A line for each encoder: the mean over subjects, with the interval that `_between` gives."""
+def curves(panel: Axes, scores: Sequence[Scored] | Sequence[LayerScore]) -> None:
+    """A line for each encoder: the mean over subjects, with the interval that `between` gives."""
     panel.grid(axis="both", color=LIGHT["rule"], lw=0.5)
     for number, encoder in enumerate(_encoders(scores)):
         own = [one for one in scores if one.encoder == encoder]
         layers = sorted({one.layer for one in own if one.layer is not None})
-        found = [_between([one for one in own if one.layer == layer]) for layer in layers]
+        found = [between([one for one in own if one.layer == layer]) for layer in layers]
         middle = np.array([one.value for one in found])
         ends = np.array([[one.low, one.high] for one in found]).T
         colour = COLOURS[number % len(COLOURS)]
@@ -92,7 +93,7 @@ def _matrix(scores: Sequence[Scored]) -> Figure:
         own = [one for one in scores if one.encoder == encoder]
         for j, column in enumerate(columns):
             cell = [one for one in own if (one.region or "all" if regional else one.subject) == column]
-            values[i, j] = _between(cell).value if cell else np.nan
+            values[i, j] = between(cell).value if cell else np.nan
     size = (max(2.2 + 0.62 * len(columns), WIDTH_IN), 1.3 + 0.42 * len(rows))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
@@ -111,14 +112,14 @@ def _matrix(scores: Sequence[Scored]) -> Figure:
     return figure
 
 
-def _between(scores: Sequence[Scored]) -> Interval:
+def between(scores: Sequence[Scored | LayerScore]) -> Interval:
     """The score of a single subject with its own interval, or the mean over several with Student's."""
     if len(scores) == 1:
         return scores[0].score
     return summary([one.score.value for one in scores]).mean
 
 
-def _encoders(scores: Sequence[Scored]) -> list[str]:
+def _encoders(scores: Sequence[Scored] | Sequence[LayerScore]) -> list[str]:
     return list(dict.fromkeys(one.encoder for one in scores))
 
 

@@ -81,7 +81,15 @@ def score_layers(
     *,
     regions: bool = False,
 ) -> Iterator[Scored]:
-    """The same of every hidden state by itself, from one pass of the encoder.
+    """The same of every hidden state by itself; how, see `predicting_by_layer`."""
+    for number, predicting in predicting_by_layer(encoder, audience, store, configuration):
+        yield from _scored(encoder, audience, predicting, number, regions)
+
+
+def predicting_by_layer(
+    encoder: Encoder, audience: Audience, store: ActivationStore, configuration: Configuration
+) -> Iterator[tuple[int, Predicting]]:
+    """Each hidden state's number and what predicts from it alone, from one pass of the encoder.
 
     In windows and with plain ridge, whatever the configuration says, so that all subjects share one
     decomposition of each state.
@@ -103,8 +111,7 @@ def score_layers(
     ]
     for number in numbers:
         features = without_drift(audience, heard[0].frozen_state(number), heard[1].frozen_state(number))
-        predicting = plain_ridge(*features, audience, configuration.history)
-        yield from _scored(encoder, audience, predicting, number, regions)
+        yield number, plain_ridge(*features, audience, configuration.history)
 
 
 def features_of(

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 import struct
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -23,6 +24,8 @@ OUTWARDS = {"left": -1.0, "right": 1.0}
 """Where the outer side of a hemisphere looks, along x."""
 TURNED_AWAY = -0.25
 """Cosine between a face's normal and the line of sight below which the rest of the brain hides it."""
+VALUELESS = 0.6
+"""Grey of a target without a value: darker than any fold."""
 DPI = 180
 
 
@@ -87,13 +90,18 @@ def difference_scale(*differences: NDArray[np.float64]) -> Scale:
 def brain_map(targets: pd.DataFrame, values: NDArray[np.float64], scale: Scale) -> bytes:
     """One value per target on the brain, PNG.
 
-    Surfaces: both hemispheres of fsaverage5, inflated, seen from the side. Volumes: a glass brain from the
-    left, the front and the right; along each line of sight the value furthest from 0 shows.
+    Surfaces: both hemispheres of fsaverage5, inflated, seen from the side; a target whose value is NaN is
+    dark grey. Volumes: a glass brain from the left, the front and the right; along each line of sight the
+    value furthest from 0 shows, and NaN is not drawn.
     """
     surface = "vertex" in targets
     figure = Figure(figsize=(3.2, 1.6 if surface else 1.2), dpi=DPI)
     FigureCanvasAgg(figure)
-    (_draw_surfaces if surface else _draw_glass)(figure, targets, values, scale)
+    with warnings.catch_warnings():
+        # what nilearn says of a map without any value, which is what a brain that heard nothing has
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        warnings.filterwarnings("ignore", "empty mask", UserWarning)
+        (_draw_surfaces if surface else _draw_glass)(figure, targets, values, scale)
     file = io.BytesIO()
     seen = Bbox(((0, 0.2), (3.2, 1.4))) if surface else None  # a brain is wider than high
     figure.savefig(file, format="png", transparent=surface, bbox_inches=seen)
@@ -153,10 +161,12 @@ def _draw_surfaces(figure: Figure, targets: pd.DataFrame, values: NDArray[np.flo
         texture = np.full(MESH_VERTICES, np.nan)
         texture[targets["vertex"].to_numpy()[shown]] = np.clip(values[shown], scale.low, scale.high)
         side = _outer_sides()[hemisphere]
+        shade = side.shade.copy()
+        shade[targets["vertex"].to_numpy()[shown]] = VALUELESS
         plot_surf_stat_map(
             surf_mesh=InMemoryMesh(side.coordinates.copy(), side.faces),  # nilearn moves it
             stat_map=texture,
-            bg_map=side.shade,
+            bg_map=shade,
             hemi=hemisphere,
             view="lateral",
             engine="matplotlib",

@@ -54,14 +54,16 @@ STYLE: dict[Any, Any] = {
 WIDTH_IN = 3.6  # 260 points: a telephone shows them on 340 pixels, and text stays readable
 
 
-def fill(template: str, **values: Any) -> str:
+def fill(template: str, parts: Mapping[str, str] | None = None, **values: Any) -> str:
     """A page: `template`, which extends `base.html`, with its values, in the colours of day and night.
 
     base.html wants title, heading, subtitle, notes and footer. figures.html has what can be imported.
+    parts: more templates by name, which it can include.
     """
     ours = files("wav2bold.pages")
     shared = {name: ours.joinpath(name).read_text(encoding="utf-8") for name in ("base.html", "figures.html")}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=DictLoader(shared))
+    loader = DictLoader(shared | dict(parts or {}))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
     return environment.from_string(template).render(light=_css(LIGHT), dark=_css(DARK), **values)
 
 

@@ -1,6 +1,7 @@
 """What a study found: its sweep from MLflow, its refined encoders scored on the test stories."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
 from wav2bold.errors import DataError, TrackingError, UserError
 from wav2bold.evaluation.evaluate import Evaluation, evaluate
+from wav2bold.evaluation.layers import LayerScore
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.best import certainty_in, winner_of
+from wav2bold.tuning.inside import Inside, inside_of
+from wav2bold.tuning.layer_curves import layer_curves
 from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
 from wav2bold.tuning.tracking import Trial
@@ -35,6 +39,8 @@ class Findings:
     hemisphere and vertex or x_mm, y_mm, z_mm, and the noise ceiling of one recording.
     subsets: what refining each subset of parameters brought, means over its subjects; empty if none was.
     certainty: how sure the sweep was that its best trial betters the first; "" if it didn't say.
+    inside: what refinement with the best configuration did inside each subject's encoder.
+    layers: scores of every hidden state before and after; empty if they weren't asked for.
     """
 
     study: Study
@@ -48,6 +54,8 @@ class Findings:
     targets: dict[str, pd.DataFrame]
     subsets: tuple[SubsetScore, ...] = ()
     certainty: str = ""
+    inside: Mapping[str, Inside] = field(default_factory=dict)
+    layers: tuple[LayerScore, ...] = ()
 
     @property
     def winner(self) -> Trial:
@@ -62,13 +70,19 @@ class Findings:
 
 
 def find(
-    study: Study, address: str | None = None, cpus: int | None = None, progress: Progress = silent
+    study: Study,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+    *,
+    layers: bool = True,
 ) -> Findings:
     """Gather a study's findings; the only place that touches the test stories.
 
     Refined encoders are read from `refined/<subject>` and `refined-paper/<subject>` in the results
     folder. Raises DataError if there is none, TrackingError if there is no sweep. Of subsets, refined with
-    the best configuration or else the paper's, the validation scores are told.
+    the best configuration or else the paper's, the validation scores are told. layers: whether every hidden
+    state is scored, too.
     """
     shards = open_shards(study.shards)
     stories = split_stories(study.split, shards.card)
@@ -98,6 +112,7 @@ def find(
                     raise evaluation
                 evaluations[waiting.pop(one)][evaluation.subject] = evaluation
                 progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
+        curves = layer_curves(study, stories, folders["refined"], progress) if layers else ()
     ordered = {
         kind: {subject: found[subject] for subject in sorted(found)} for kind, found in evaluations.items()
     }
@@ -113,6 +128,8 @@ def find(
         targets={subject: shards.targets(subject) for subject in ordered["refined"]},
         subsets=_subsets(study),
         certainty=certainty_in(tracker.tags_of(sweep), winner),
+        inside={subject: inside_of(folder) for subject, folder in sorted(folders["refined"].items())},
+        layers=curves,
     )
 
 

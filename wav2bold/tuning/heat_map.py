@@ -1,8 +1,8 @@
-"""What refining each subset of parameters brought, drawn by type and layer."""
+"""Heat maps by parameter type and layer, and those of what refining each subset of parameters brought."""
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import matplotlib as mpl
@@ -28,8 +28,8 @@ def heat_map_svg(means: Sequence[SubsetScore], measure: Measure) -> str:
     if not rows:
         return ""
     with mpl.rc_context(STYLE):
-        figure, axes = chart(_height_in(rows))
-        _panel(axes, rows, means[0].layers, measure)
+        figure, axes = chart(height_in(rows))
+        _shown(axes, rows, means[0].layers, measure)
         said = f"{TITLES[measure].capitalize()} by parameter type and layer"
         return svg(figure, f"subsets-{measure}", said)
 
@@ -38,23 +38,25 @@ def heat_map_png(means: Sequence[SubsetScore]) -> bytes:
     """Both measures of such subsets side by side, as a picture by itself; at least one subset."""
     rows = _rows(means)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9, _height_in(rows)), layout="constrained", facecolor=LIGHT["ground"])
+        figure = Figure(figsize=(9, height_in(rows)), layout="constrained", facecolor=LIGHT["ground"])
         for axes, measure in zip(figure.subplots(1, 2), TITLES, strict=True):
-            _panel(axes, rows, means[0].layers, measure)
+            _shown(axes, rows, means[0].layers, measure)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DOTS_PER_INCH)
     return file.getvalue()
 
 
-Cell = tuple[float, float, SubsetScore]
-"""First layer, how many, and what is shown there. What lies below the layers is at -1."""
+Cell = tuple[float, float, float]
+"""First layer, how many, and the value there. What lies below the layers is at -1."""
+Span = tuple[float, float, SubsetScore]
+"""The same, and the subset that is there."""
 
 
-def _rows(means: Sequence[SubsetScore]) -> list[tuple[ParameterType, list[Cell]]]:
-    """Cells of the subsets that are of one type, by rows: of a type several where its ranges overlap."""
-    rows: list[tuple[ParameterType, list[Cell]]] = []
+def _rows(means: Sequence[SubsetScore]) -> list[tuple[ParameterType, list[Span]]]:
+    """Places of the subsets that are of one type, by rows: of a type several where its ranges overlap."""
+    rows: list[tuple[ParameterType, list[Span]]] = []
     for kind in PARAMETER_TYPES:
-        own: list[list[Cell]] = []
+        own: list[list[Span]] = []
         for one in means:
             if set(one.unfrozen) != {kind}:
                 continue
@@ -78,16 +80,32 @@ def _apart(first: float, count: float, other: float, its: float) -> bool:
     return first + count <= other or other + its <= first
 
 
-def _panel(
-    axes: Axes, rows: Sequence[tuple[ParameterType, Sequence[Cell]]], layers: int, measure: Measure
+def _shown(
+    axes: Axes, rows: Sequence[tuple[ParameterType, Sequence[Span]]], layers: int, measure: Measure
 ) -> None:
-    """One measure: the deeper a colour, the larger; blue where it is below 0."""
-    values = [getattr(one, measure) for _, row in rows for *_, one in row]
-    most = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    """One measure of the subsets."""
+    cells = [
+        (kind, [(first, count, getattr(one, measure)) for first, count, one in row]) for kind, row in rows
+    ]
+    full = signed if measure == "gain" else percent
+    panel(axes, cells, layers, TITLES[measure], full)
+
+
+def panel(
+    axes: Axes,
+    rows: Sequence[tuple[ParameterType, Sequence[Cell]]],
+    layers: int,
+    title: str,
+    full: Callable[[float], str],
+) -> None:
+    """A heat map: the deeper a colour, the larger; blue where it is below 0.
+
+    full: what the largest amount, which has the full colour, is called.
+    """
+    most = max((abs(value) for _, row in rows for *_, value in row if math.isfinite(value)), default=0.0)
     axes.grid(visible=False)
     for y, (_, row) in enumerate(rows):
-        for first, count, one in row:
-            value = getattr(one, measure)
+        for first, count, value in row:
             share = abs(value) / most if most > 0 and math.isfinite(value) else 0.0
             colour = LIGHT["paper" if value < 0 else "best"]
             # opacity, not another colour: the page's ground is dark at night
@@ -106,9 +124,14 @@ def _panel(
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xlabel("transformer layer" + (" (\N{EN DASH}: below them)" if below else ""))
-    full = signed(most) if measure == "gain" else f"{100 * most:.2g}%"
-    axes.set_title(f"{TITLES[measure]}; full colour: {full}", fontsize=9, loc="right")
+    axes.set_title(f"{title}; full colour: {full(most)}", fontsize=9, loc="right")
 
 
-def _height_in(rows: Sequence[object]) -> float:
+def percent(share: float) -> str:
+    """A share in percent, to two digits: never 1.3e+02."""
+    return f"{100 * share:.{2 if share < 0.995 else 3}g}%" if share < 9.995 else f"{100 * share:,.0f}%"
+
+
+def height_in(rows: Sequence[object]) -> float:
+    """Of a chart with one heat map of so many rows."""
     return 0.9 + 0.26 * max(len(rows), 1)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from wav2bold.evaluation.evaluate import Evaluation
@@ -28,8 +29,7 @@ class Maps:
 
 def maps(findings: Findings) -> Maps:
     """Before, after and difference of every subject, or of the first if there are many."""
-    space, names = findings.card.space, list(findings.best)
-    names = names if len(names) <= MOST_MAPS else names[:1]
+    space, names = findings.card.space, _drawn(findings)
     tables = [findings.targets[name] for name in names]
     if not all(can_map(table, space) for table in tables):
         return Maps((), (), False, no_brain(tables[0], space))
@@ -40,11 +40,11 @@ def maps(findings: Findings) -> Maps:
         {
             "name": one.subject,
             "maps": [
-                _map(findings, one, title, values, scale)
-                for title, values, scale in (
-                    ("Before", one.frozen, r),
-                    ("After", one.ridge, r),
-                    ("Difference", one.ridge - one.frozen, change),
+                _map(findings, one, title, values, sure, scale)
+                for title, values, sure, scale in (
+                    ("Before", one.frozen, one.predicted["frozen"], r),
+                    ("After", one.ridge, one.predicted["ridge"], r),
+                    ("Difference", one.ridge - one.frozen, one.improved, change),
                 )
             ],
         }
@@ -56,19 +56,71 @@ def maps(findings: Findings) -> Maps:
         change.legend(signed(change.low), signed(change.high), "difference in r"),
     )
     who = "" if len(shown) == len(findings.best) else f" The first of {len(findings.best)} subjects is shown."
+    total = sum(len(one.frozen) for one in shown)
+    before, after, improved = (
+        sum(int(some.sum()) for some in found)
+        for found in (
+            [one.predicted["frozen"] for one in shown],
+            [one.predicted["ridge"] for one in shown],
+            [one.improved for one in shown],
+        )
+    )
+    others = "not drawn" if glass else "of the darkest grey"
     caption = (
         "Pearson r of each target on the test stories before (frozen) and after refinement (best "
-        f"configuration, fresh ridge), and their difference. {how_seen(space, glass)} All maps of a kind "
+        "configuration, fresh ridge), and their difference, each where chance does not explain it: "
+        f"{before:,} of {total:,} targets predicted before, {after:,} after, {improved:,} predicted better "
+        "(one-sided permutation tests over blocks of time, a false discovery rate of 5% in each subject). "
+        f"The others are {others}. {how_seen(space, glass)} All maps of a kind "
         f"share one scale, cut at the 99th percentile.{who}"
     )
     return Maps(tuple(people), scales, glass, caption)
 
 
-def _map(
-    findings: Findings, one: Evaluation, title: str, values: NDArray[np.float64], scale: Scale
-) -> dict[str, Any]:
-    said = (
-        f"{one.subject}, {title.lower()}: map of r on the brain, mean {score(brain_score(values))}, "
-        f"highest {score(float(np.nanmax(values, initial=-1)))}"
+def map_table(findings: Findings) -> pd.DataFrame:
+    """The maps' numbers: a row for each target of the subjects that are drawn, significant or not."""
+    return pd.concat(
+        [
+            findings.targets[name][_places(findings.targets[name])].assign(
+                subject=name,
+                r_before=one.frozen,
+                r_after=one.ridge,
+                predicted_before=one.predicted["frozen"].astype(int),
+                predicted_after=one.predicted["ridge"].astype(int),
+                improved=one.improved.astype(int),
+            )
+            for name, one in ((name, findings.best[name]) for name in _drawn(findings))
+        ],
+        ignore_index=True,
     )
-    return shown_map(findings.targets[one.subject], values, scale, title, said)
+
+
+def _drawn(findings: Findings) -> list[str]:
+    """Everyone, or the first where there are many."""
+    names = list(findings.best)
+    return names if len(names) <= MOST_MAPS else names[:1]
+
+
+def _places(table: pd.DataFrame) -> list[str]:
+    """Columns that say where a target is."""
+    known = ("target", "hemisphere", "vertex", "x_mm", "y_mm", "z_mm")
+    return [column for column in known if column in table]
+
+
+def _map(
+    findings: Findings,
+    one: Evaluation,
+    title: str,
+    values: NDArray[np.float64],
+    sure: NDArray[np.bool_],
+    scale: Scale,
+) -> dict[str, Any]:
+    """One map, of the targets in which chance does not explain what there is."""
+    masked = np.where(sure, values, np.nan)
+    said = (
+        f"{one.subject}, {title.lower()}: map of r on the brain, {sure.sum():,} of {len(sure):,} targets "
+        "significant"
+    )
+    if sure.any():
+        said += f", their mean {score(brain_score(masked))}, highest {score(float(np.nanmax(masked)))}"
+    return shown_map(findings.targets[one.subject], masked, scale, title, said)

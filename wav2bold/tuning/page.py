@@ -1,6 +1,8 @@
 """The report as one HTML file that asks nothing of the network."""
 
+import itertools
 import math
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -13,18 +15,25 @@ from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, score, signed
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import pictures, words
+from wav2bold.tuning.figure_tables import figure_tables
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.flow import flow
 from wav2bold.tuning.heat_map import heat_map_svg
+from wav2bold.tuning.inside_page import inside_section
 from wav2bold.tuning.maps import maps
 from wav2bold.tuning.methods import methods
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.words import percent
 
+PARTS = ("flow.html", "inside.html")
+"""Templates of sections, which page.html includes."""
+
 
 def render(findings: Findings) -> str:
     """The whole page, with its pictures in it."""
-    template = files("wav2bold.tuning").joinpath("page.html").read_text(encoding="utf-8")
+    folder = files("wav2bold.tuning")
+    template, *parts = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", *PARTS))
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
     ceilings = [brain_score(findings.ceiling(one.subject)) for one in best]
     before, after = np.concatenate([one.frozen for one in best]), np.concatenate([one.ridge for one in best])
@@ -54,6 +63,7 @@ def render(findings: Findings) -> str:
     )
     return fill(
         template,
+        dict(zip(PARTS, parts, strict=True)),
         heading="Refining a speech model on brain activity",
         title=f"{findings.study.name}: refining a speech model on brain activity",
         subtitle=" \N{MIDDLE DOT} ".join(filter(None, subtitle)),
@@ -68,6 +78,10 @@ def render(findings: Findings) -> str:
         scores=_scores(findings),
         gains=_gains(findings),
         maps=drawn,
+        figure=partial(next, itertools.count(1)),
+        flow=flow(findings),
+        inside=inside_section(findings),
+        tables=figure_tables(findings, before[paired], after[paired], mapped=bool(drawn.people)),
         best=(
             f"Trial {winner.number} had the highest score on the validation stories, "
             f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)

@@ -1,9 +1,11 @@
 """A study's report: its refined encoders tested once, and one page about it."""
 
+from collections import defaultdict
 from pathlib import Path
 
 from wav2bold.config import Study
 from wav2bold.errors import DataError
+from wav2bold.evaluation.across_subjects import summary
 from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.scores import brain_score
@@ -18,16 +20,19 @@ def report(
     address: str | None = None,
     cpus: int | None = None,
     progress: Progress = silent,
+    *,
+    layers: bool = True,
 ) -> Findings:
     """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
 
-    The scores and the page are also logged under the sweep's run in MLflow.
+    layers: whether every hidden state is scored, too. The scores and the page are also logged under the
+    sweep's run in MLflow.
     Raises DataError if nothing is refined or `out` is a folder, TrackingError if there is no sweep.
     """
     out = Path(out)
     if out.is_dir():
         raise DataError(f"{out}: is a folder", "give a file, such as report.html")
-    findings = find(study, address, cpus, progress)
+    findings = find(study, address, cpus, progress, layers=layers)
     progress("drawing the page", 0, 0)
     write_whole(out, render(findings))
     tracker = Tracker(study)
@@ -37,7 +42,10 @@ def report(
 
 
 def scores_by_name(findings: Findings) -> dict[str, float]:
-    """Scores, gains and their certainty by their names in MLflow: `test.best.sub-001.gain_ridge`."""
+    """Scores, gains and their certainty by their names in MLflow: `test.best.sub-001.gain_ridge`.
+
+    Of hidden states the mean over subjects: `test.layers.refined.12`.
+    """
     metrics: dict[str, float] = {}
     for kind, evaluations in (("best", findings.best), ("paper", findings.paper)):
         for subject, one in evaluations.items():
@@ -58,4 +66,8 @@ def scores_by_name(findings: Findings) -> dict[str, float]:
                 "improved": float(one.improved.sum()),
             }
             metrics |= {f"test.{kind}.{subject}.{name}": value for name, value in (numbers | ends).items()}
-    return metrics
+    by_state: dict[str, list[float]] = defaultdict(list)
+    for state in findings.layers:
+        if state.region is None:
+            by_state[f"test.layers.{state.encoder}.{state.layer}"].append(state.score.value)
+    return metrics | {name: summary(values).mean.value for name, values in by_state.items()}

@@ -51,7 +51,7 @@ def subset_score(folder: Path) -> SubsetScore:
     subset = told["origin"][SUBSET]
     unfrozen = subset["unfrozen"]
     rows = pq.read_table(folder / "changes.parquet").to_pylist()
-    own = [row for row in rows if row["type"] in unfrozen and _within(row["layer"], unfrozen[row["type"]])]
+    own = [row for row in rows if row["type"] in unfrozen and within(row["layer"], unfrozen[row["type"]])]
     size = math.hypot(*(row["norm"] for row in own))
     moved = math.hypot(*(row["norm"] * row["change"] for row in own if row["norm"] > 0))
     return SubsetScore(
@@ -120,7 +120,8 @@ def trained(unfrozen: Mapping[ParameterType, LayerRange | None]) -> str:
     return " + ".join(kind if span is None else f"{kind} {_span(span)}" for kind, span in unfrozen.items())
 
 
-def _within(layer: int | None, span: LayerRange | None) -> bool:
+def within(layer: int | None, span: LayerRange | None) -> bool:
+    """Whether a range of layers, None for all, has this one; None is what lies in no layer."""
     return span is None or (layer is not None and span[0] <= layer <= span[1])
 
 

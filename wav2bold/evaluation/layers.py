@@ -1,0 +1,62 @@
+"""The brain score of every hidden state: what a curve over layers needs, and no more."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wav2bold.config import Configuration
+from wav2bold.evaluation.audience import Audience
+from wav2bold.evaluation.intervals import Interval, resampled_scores
+from wav2bold.evaluation.scoring import predicting_by_layer
+from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.encoder import Encoder
+from wav2bold.trainables.scores import brain_score, pearson
+
+
+@dataclass(frozen=True)
+class LayerScore:
+    """One hidden state of one encoder on one subject's test stories.
+
+    layer: 0 is the input of the first transformer layer.  region: None for all targets.  score: mean Pearson
+    r over targets; its interval is NaN unless it was asked for.
+    """
+
+    encoder: str
+    subject: str
+    layer: int
+    region: str | None
+    score: Interval
+
+
+def layer_scores(
+    encoder: Encoder,
+    audience: Audience,
+    store: ActivationStore,
+    configuration: Configuration,
+    name: str,
+    *,
+    intervals: bool,
+) -> Iterator[LayerScore]:
+    """Every hidden state with everyone in the audience, and with each region that targets are named after.
+
+    name: what the encoder is called.  The scores are those of `score_layers`, without tests of targets.
+    intervals: by a bootstrap over time, which takes longer than all else where targets are many; a mean over
+    subjects needs none.
+    """
+    tr_s, nothing = audience.shards.card.tr_s, float("nan")
+    for layer, predicting in predicting_by_layer(encoder, audience, store, configuration):
+        for listener in audience.listeners():
+            test, predicted = listener.test, predicting(listener)
+            members: dict[str | None, NDArray[np.bool_]] = {None: np.ones(len(listener.ceiling), bool)}
+            members.update(listener.regions)
+            if intervals:
+                inside = np.stack(list(members.values()))
+                drawn = resampled_scores(test.y, [predicted], test.story, tr_s, inside)
+                found = [drawn.interval(0, number) for number in range(len(members))]
+            else:
+                r = pearson(test.y, predicted)
+                found = [Interval(brain_score(r[own]), nothing, nothing) for own in members.values()]
+            for region, score in zip(members, found, strict=True):
+                yield LayerScore(name, listener.subject, layer, region, score)
