@@ -1,5 +1,6 @@
 """What a study found: its sweep from MLflow, its refined encoders scored on the test stories."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from wav2bold.cluster.connect import connected
 from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
-from wav2bold.errors import DataError, TrackingError, UserError
+from wav2bold.errors import TrackingError, UserError
 from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.best import certainty_in, winner_of
 from wav2bold.tuning.outbox import opened
+from wav2bold.tuning.resuming import is_driven
+from wav2bold.tuning.standing import ENDED, Standing, nothing_finished
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
@@ -30,11 +33,13 @@ class Findings:
     """All that a report tells.
 
     trials: of the newest sweep, by number; the first is the paper's configuration.
-    best: scores of each subject's encoder refined with the best configuration; paper: likewise with
-    the paper's, empty if that was not refined.  targets: per subject a row per target, with
-    hemisphere and vertex or x_mm, y_mm, z_mm, and the noise ceiling of one recording.
+    best: scores of each subject's encoder refined with the best configuration, empty if none was yet: then
+    nothing is tested; paper: likewise with the paper's, empty if that was not refined.
+    targets: per subject a row per target, with hemisphere and vertex or x_mm, y_mm, z_mm, and the noise
+    ceiling of one recording.
     subsets: what refining each subset of parameters brought, means over its subjects; empty if none was.
     certainty: how sure the sweep was that its best trial betters the first; "" if it didn't say.
+    standing: whether the sweep still runs.
     """
 
     study: Study
@@ -48,6 +53,7 @@ class Findings:
     targets: dict[str, pd.DataFrame]
     subsets: tuple[SubsetScore, ...] = ()
     certainty: str = ""
+    standing: Standing = ENDED
 
     @property
     def winner(self) -> Trial:
@@ -66,9 +72,10 @@ def find(
 ) -> Findings:
     """Gather a study's findings; the only place that touches the test stories.
 
-    Refined encoders are read from `refined/<subject>` and `refined-paper/<subject>` in the results
-    folder. Raises DataError if there is none, TrackingError if there is no sweep. Of subsets, refined with
+    Refined encoders are read from `refined/<subject>` and `refined-paper/<subject>` in the results folder;
+    without the former nothing is tested, and the findings are the sweep's. Of subsets, refined with
     the best configuration or else the paper's, the validation scores are told.
+    Raises TrackingError if there is no sweep, or none of its trials has finished.
     """
     shards = open_shards(study.shards)
     stories = split_stories(study.split, shards.card)
@@ -77,12 +84,39 @@ def find(
     trials = tuple(tracker.trials(sweep))
     winner = winner_of(trials)
     if winner is None:
-        raise TrackingError(f"no trial of the newest sweep of {study.name} has finished", "sweep again")
-    folders = {kind: _refined(study.results / kind) for kind in ("refined", "refined-paper")}
-    if not folders["refined"]:
-        raise DataError(
-            f"{study.results / 'refined'}: holds no refined encoder", "run `wav2bold refine` first"
+        raise TrackingError(
+            f"no trial of the newest sweep of {study.name} has finished ({nothing_finished(trials)})",
+            "wait for one, or see to what went wrong and sweep again",
         )
+    folders = {kind: refined_in(study.results / kind) for kind in ("refined", "refined-paper")}
+    found: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
+    if folders["refined"]:
+        found = _evaluations(study, stories, folders, address, cpus, progress)
+    return Findings(
+        study=study,
+        card=shards.card,
+        stories=stories,
+        tracking_uri=tracker.uri,
+        sweep=sweep,
+        trials=trials,
+        best=found["refined"],
+        paper=found["refined-paper"],
+        targets={subject: shards.targets(subject) for subject in found["refined"]},
+        subsets=_subsets(study),
+        certainty=certainty_in(tracker.tags_of(sweep), winner),
+        standing=Standing(tracker.status_of(sweep), is_driven(study)),
+    )
+
+
+def _evaluations(
+    study: Study,
+    stories: Stories,
+    folders: Mapping[str, Mapping[str, Path]],
+    address: str | None,
+    cpus: int | None,
+    progress: Progress,
+) -> dict[str, dict[str, Evaluation]]:
+    """Of all refined encoders, by kind and subject. folders: likewise."""
     places = [(kind, subject, folder) for kind, found in folders.items() for subject, folder in found.items()]
     evaluations: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
     with connected(address, cpus):
@@ -98,22 +132,7 @@ def find(
                     raise evaluation
                 evaluations[waiting.pop(one)][evaluation.subject] = evaluation
                 progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
-    ordered = {
-        kind: {subject: found[subject] for subject in sorted(found)} for kind, found in evaluations.items()
-    }
-    return Findings(
-        study=study,
-        card=shards.card,
-        stories=stories,
-        tracking_uri=tracker.uri,
-        sweep=sweep,
-        trials=trials,
-        best=ordered["refined"],
-        paper=ordered["refined-paper"],
-        targets={subject: shards.targets(subject) for subject in ordered["refined"]},
-        subsets=_subsets(study),
-        certainty=certainty_in(tracker.tags_of(sweep), winner),
-    )
+    return {kind: dict(sorted(found.items())) for kind, found in evaluations.items()}
 
 
 def _subsets(study: Study) -> tuple[SubsetScore, ...]:
@@ -122,7 +141,7 @@ def _subsets(study: Study) -> tuple[SubsetScore, ...]:
     return tuple(averaged(map(subset_score, folders)))
 
 
-def _refined(root: Path) -> dict[str, Path]:
+def refined_in(root: Path) -> dict[str, Path]:
     """Folders below `root` that hold a refined encoder, by subject."""
     found = {}
     for folder in sorted(root.iterdir()) if root.is_dir() else ():

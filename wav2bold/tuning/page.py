@@ -15,8 +15,9 @@ from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import pictures, words
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.heat_map import heat_map_svg
-from wav2bold.tuning.maps import maps
+from wav2bold.tuning.maps import NO_MAPS, maps
 from wav2bold.tuning.methods import methods
+from wav2bold.tuning.standing import failed, notices, unrefined
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.words import percent
@@ -26,6 +27,66 @@ def render(findings: Findings) -> str:
     """The whole page, with its pictures in it."""
     template = files("wav2bold.tuning").joinpath("page.html").read_text(encoding="utf-8")
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
+    charts = {
+        "epochs": pictures.epochs(findings.trials, winner),
+        "histories": pictures.histories(findings.trials, winner),
+        "subset_gains": heat_map_svg(findings.subsets, "gain"),
+        "subset_changes": heat_map_svg(findings.subsets, "change"),
+    }
+    tested: dict[str, Any] = _tested(findings) if best else {"charts": {}, "maps": NO_MAPS}
+    charts |= tested.pop("charts")
+    stopped = sum(words.status(trial).startswith("stopped") for trial in findings.trials)
+    subtitle = (
+        f"study {findings.study.name}",
+        words.dataset_name(findings),
+        count(len(best), "subject") if best else "",
+        f"tested on {listed(findings.stories.test)}" if best else "not tested yet",
+        count(len(findings.trials), "trial"),
+    )
+    return fill(
+        template,
+        heading="Refining a speech model on brain activity",
+        title=f"{findings.study.name}: refining a speech model on brain activity",
+        subtitle=" \N{MIDDLE DOT} ".join(filter(None, subtitle)),
+        notes=_notes(findings),
+        answer=words.answer(findings),
+        tested=bool(best),
+        charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704  # made by matplotlib
+        stopped=stopped,
+        validation=listed(findings.stories.validation),
+        best=(
+            f"Trial {winner.number} had the highest score on the validation stories, "
+            f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
+        ),
+        certainty=findings.certainty[:1].upper() + findings.certainty[1:],
+        yaml=winner.configuration.as_yaml().rstrip(),
+        trials=[_trial(trial, winner) for trial in findings.trials],
+        failed=failed(findings.trials),
+        subsets=[_subset(one) for one in findings.subsets],
+        facts=methods(findings),
+        footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
+        **tested,
+    )
+
+
+def _notes(findings: Findings) -> list[str]:
+    """What a reader has to know first."""
+    return [
+        *notices(findings.standing, findings.trials, findings.study.search.trials),
+        *filter(
+            None,
+            (
+                unrefined(findings.winner.subjects, list(findings.best)),
+                words.data_note(findings),
+                words.mismatch(findings),
+            ),
+        ),
+    ]
+
+
+def _tested(findings: Findings) -> dict[str, Any]:
+    """What the page shows of the test, by its names in the template."""
+    best = list(findings.best.values())
     ceilings = [brain_score(findings.ceiling(one.subject)) for one in best]
     before, after = np.concatenate([one.frozen for one in best]), np.concatenate([one.ridge for one in best])
     paired = np.isfinite(before) & np.isfinite(after)
@@ -38,47 +99,16 @@ def render(findings: Findings) -> str:
         ),
         "distributions": pictures.distributions(before[paired], after[paired]),
         "differences": pictures.differences((after - before)[paired]),
-        "epochs": pictures.epochs(findings.trials, winner),
-        "histories": pictures.histories(findings.trials, winner),
-        "subset_gains": heat_map_svg(findings.subsets, "gain"),
-        "subset_changes": heat_map_svg(findings.subsets, "change"),
     }
-    drawn = maps(findings)
-    stopped = sum(words.status(trial).startswith("stopped") for trial in findings.trials)
-    subtitle = (
-        f"study {findings.study.name}",
-        words.dataset_name(findings),
-        count(len(best), "subject"),
-        f"tested on {listed(findings.stories.test)}",
-        count(len(findings.trials), "trial"),
-    )
-    return fill(
-        template,
-        heading="Refining a speech model on brain activity",
-        title=f"{findings.study.name}: refining a speech model on brain activity",
-        subtitle=" \N{MIDDLE DOT} ".join(filter(None, subtitle)),
-        notes=[note for note in (words.data_note(findings), words.mismatch(findings)) if note],
-        answer=words.answer(findings),
-        charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704  # made by matplotlib
-        repeats=any(map(math.isfinite, ceilings)),
-        improved=_share(before[paired], after[paired]),
-        paired=f"{int(paired.sum()):,}",
-        stopped=stopped,
-        validation=listed(findings.stories.validation),
-        scores=_scores(findings),
-        gains=_gains(findings),
-        maps=drawn,
-        best=(
-            f"Trial {winner.number} had the highest score on the validation stories, "
-            f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
-        ),
-        certainty=findings.certainty[:1].upper() + findings.certainty[1:],
-        yaml=winner.configuration.as_yaml().rstrip(),
-        trials=[_trial(trial, winner) for trial in findings.trials],
-        subsets=[_subset(one) for one in findings.subsets],
-        facts=methods(findings),
-        footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
-    )
+    return {
+        "charts": charts,
+        "maps": maps(findings),
+        "repeats": any(map(math.isfinite, ceilings)),
+        "improved": _share(before[paired], after[paired]),
+        "paired": f"{int(paired.sum()):,}",
+        "scores": _scores(findings),
+        "gains": _gains(findings),
+    }
 
 
 def _trial(trial: Trial, winner: Trial) -> dict[str, Any]:

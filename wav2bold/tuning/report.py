@@ -21,8 +21,9 @@ def report(
 ) -> Findings:
     """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
 
-    The scores and the page are also logged under the sweep's run in MLflow.
-    Raises DataError if nothing is refined or `out` is a folder, TrackingError if there is no sweep.
+    The scores and the page are also logged under the sweep's run in MLflow. Where nothing is refined yet, or
+    the sweep still runs, the page says so and shows what there is.
+    Raises DataError if `out` is a folder, TrackingError if there is no sweep with a finished trial.
     """
     out = Path(out)
     if out.is_dir():
@@ -31,7 +32,9 @@ def report(
     progress("drawing the page", 0, 0)
     write_whole(out, render(findings))
     tracker = Tracker(study)
-    tracker.metrics(findings.sweep, scores_by_name(findings), step=0)
+    scores = scores_by_name(findings)
+    if scores:
+        tracker.metrics(findings.sweep, scores, step=0)
     tracker.artifact(findings.sweep, out)
     return findings
 

@@ -13,6 +13,7 @@ from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.standing import COMMANDS
 from wav2bold.tuning.tracking import Trial
 
 SURE = 0.05
@@ -60,8 +61,17 @@ def mean(values: Sequence[float]) -> float:
 
 
 def answer(findings: Findings) -> list[str]:
-    """What came out, one sentence each."""
+    """What came out, one sentence each; where nothing is tested, how it would be."""
     best = list(findings.best.values())
+    if not best:
+        nothing = (
+            "No encoder is refined with the best configuration yet, so there are no scores on the test "
+            "stories: this page shows the sweep alone."
+        )
+        return [
+            nothing,
+            f"To refine the encoder for every subject and test it: {COMMANDS}, and this report again.",
+        ]
     before, after = mean([one.scores["frozen"] for one in best]), mean([one.scores["ridge"] for one in best])
     gain = mean([one.gain_ridge.gain for one in best])
     verb = "raised" if gain > 0 else "lowered" if gain < 0 else "did not change"
