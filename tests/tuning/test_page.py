@@ -143,7 +143,7 @@ def test_every_picture_says_what_it_shows(page: Parsed) -> None:
     assert all(attrs.get("alt") for attrs in images)
     assert len({attrs["alt"] for attrs in images}) == 6
     ids = page.attributes("id")
-    assert len(charts) == 5
+    assert len(charts) == 8
     assert all(attrs["role"] == "img" and attrs["aria-labelledby"] in ids for attrs in charts)
 
 

@@ -17,6 +17,7 @@ from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.heat_map import heat_map_svg
 from wav2bold.tuning.maps import NO_MAPS, maps
 from wav2bold.tuning.methods import methods
+from wav2bold.tuning.search_section import search_section
 from wav2bold.tuning.standing import failed, notices, unrefined
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
@@ -62,6 +63,7 @@ def render(findings: Findings) -> str:
         yaml=winner.configuration.as_yaml().rstrip(),
         trials=[_trial(trial, winner) for trial in findings.trials],
         failed=failed(findings.trials),
+        search=search_section(findings),
         subsets=[_subset(one) for one in findings.subsets],
         facts=methods(findings),
         footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
