@@ -413,6 +413,13 @@ def refine(
             "or every type in every layer.",
         ),
     ] = None,
+    pretrain: Annotated[
+        bool,
+        typer.Option(
+            "--pretrain",
+            help="Make the control: the same training with the stories' sound alone, without BOLD.",
+        ),
+    ] = False,
     register: Register = None,
     address: Address = None,
     cpus: Cpus = None,
@@ -427,12 +434,22 @@ def refine(
     if submit:
         where = {} if out_folder is None else {"--out": str(out_folder.resolve())}
         options = {"--subjects": subjects, **where, **({} if register is None else {"--register": register})}
-        hand_over("refine", study, address, options, config, subsets=subsets)
+        flags = ("--pretrain",) if pretrain else ()
+        hand_over("refine", study, address, options, config, flags, subsets)
         return
     who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:
         done = steps.refine(
-            study, config, who, out_folder, address, cpus, progress, subsets=subsets, model=register
+            study,
+            config,
+            who,
+            out_folder,
+            address,
+            cpus,
+            progress,
+            subsets=subsets,
+            model=register,
+            pretrain=pretrain,
         )
     if done.subsets:
         from wav2bold.tuning.listing import subsets_table

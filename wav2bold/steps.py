@@ -246,6 +246,7 @@ def refine(
     *,
     subsets: AnyPath | None = None,
     model: str | None = None,
+    pretrain: bool = False,
 ) -> "RefinedSubjects":
     """Refine the encoder for each subject by itself, into `out/<subject>/`.
 
@@ -255,6 +256,7 @@ def refine(
     subsets: a YAML file, `name: {type: range}`, or "each" for every parameter type in every layer: one
     refinement for each of them, into `out/<subset>/<subject>/`; the default `out` then ends in `-subsets`.
     model: name under which the encoders go into MLflow's model registry; the best is its champion.
+    pretrain: make the control in place of a refinement: the same configuration with `objective: pretrain`.
     """
     study = _study(study)
     paper = isinstance(config, str) and config == "paper"
@@ -262,6 +264,12 @@ def refine(
         config = study.configuration
     elif not isinstance(config, Configuration):
         config = _configuration(Path(config))
+    if pretrain and not config.refines:
+        raise StudyError(
+            "--pretrain: the configuration trains the head alone", "give one that refines the encoder"
+        )
+    if pretrain:
+        config = config.model_copy(update={"objective": "pretrain"})
     check_folder(study.results, RESULTS_CURE)
     if out is not None:
         check_folder(Path(out))

@@ -1,7 +1,7 @@
 """What a study found: its sweep from MLflow, its refined encoders scored on the test stories."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,9 @@ from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders,
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
+KINDS = ("refined", "refined-paper", "pretrained")
+"""Folders that `refine` writes for the best configuration, the paper's, and the control."""
+
 
 @dataclass(frozen=True)
 class Findings:
@@ -35,6 +38,7 @@ class Findings:
     trials: of the newest sweep, by number; the first is the paper's configuration.
     best: scores of each subject's encoder refined with the best configuration, empty if none was yet: then
     nothing is tested; paper: likewise with the paper's, empty if that was not refined.
+    pretrained: likewise of encoders trained on the stimuli alone, the control; empty if there is none.
     targets: per subject a row per target, with hemisphere and vertex or x_mm, y_mm, z_mm, and the noise
     ceiling of one recording.
     subsets: what refining each subset of parameters brought, means over its subjects; empty if none was.
@@ -54,6 +58,7 @@ class Findings:
     subsets: tuple[SubsetScore, ...] = ()
     certainty: str = ""
     standing: Standing = ENDED
+    pretrained: dict[str, Evaluation] = field(default_factory=dict)
 
     @property
     def winner(self) -> Trial:
@@ -72,9 +77,10 @@ def find(
 ) -> Findings:
     """Gather a study's findings; the only place that touches the test stories.
 
-    Refined encoders are read from `refined/<subject>` and `refined-paper/<subject>` in the results folder;
-    without the former nothing is tested, and the findings are the sweep's. Of subsets, refined with
-    the best configuration or else the paper's, the validation scores are told.
+    Refined encoders are read from `refined/<subject>`, `refined-paper/<subject>` and `pretrained/<subject>`
+    in the results folder; without the first nothing is tested, and the findings are
+    the sweep's. Of subsets, refined with the best configuration or else the paper's, the validation scores
+    are told.
     Raises TrackingError if there is no sweep, or none of its trials has finished.
     """
     shards = open_shards(study.shards)
@@ -88,7 +94,7 @@ def find(
             f"no trial of the newest sweep of {study.name} has finished ({nothing_finished(trials)})",
             "wait for one, or see to what went wrong and sweep again",
         )
-    folders = {kind: refined_in(study.results / kind) for kind in ("refined", "refined-paper")}
+    folders = {kind: refined_in(study.results / kind) for kind in KINDS}
     found: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
     if folders["refined"]:
         found = _evaluations(study, stories, folders, address, cpus, progress)
@@ -101,6 +107,7 @@ def find(
         trials=trials,
         best=found["refined"],
         paper=found["refined-paper"],
+        pretrained=found["pretrained"],
         targets={subject: shards.targets(subject) for subject in found["refined"]},
         subsets=_subsets(study),
         certainty=certainty_in(tracker.tags_of(sweep), winner),

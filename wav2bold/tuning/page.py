@@ -108,6 +108,7 @@ def _tested(findings: Findings) -> dict[str, Any]:
         "repeats": any(map(math.isfinite, ceilings)),
         "improved": _share(before[paired], after[paired]),
         "paired": f"{int(paired.sum()):,}",
+        "control": bool(findings.pretrained),
         "scores": _scores(findings),
         "gains": _gains(findings),
     }
@@ -160,7 +161,11 @@ def _scores(findings: Findings) -> list[dict[str, Any]]:
         ]
         numbers.append(values)
         rows.append(
-            {"name": subject, "mean": False, "cells": _cells(values, paper is not None, _beside([one]))}
+            {
+                "name": subject,
+                "mean": False,
+                "cells": _cells(values, paper is not None, _beside([one])) + _control(findings, [subject]),
+            }
         )
     if len(rows) > 1:
         # the mean over some of the subjects beside the mean over all would invite a false comparison
@@ -170,7 +175,8 @@ def _scores(findings: Findings) -> list[dict[str, Any]]:
             {
                 "name": "Mean",
                 "mean": True,
-                "cells": _cells(whole, everyone, _beside(list(findings.best.values()))),
+                "cells": _cells(whole, everyone, _beside(list(findings.best.values())))
+                + _control(findings, list(findings.best)),
             }
         )
     return rows
@@ -197,12 +203,26 @@ def _cells(values: list[float], paper: bool, beside: list[str]) -> list[dict[str
     ]
 
 
+def _control(findings: Findings, subjects: list[str]) -> list[dict[str, Any]]:
+    """Mean score of these subjects' encoders that were trained on the stimuli alone; no cell without any."""
+    if not findings.pretrained:
+        return []
+    there = [findings.pretrained[name] for name in subjects if name in findings.pretrained]
+    whole = len(there) == len(subjects)
+    text = score(float(np.mean([one.scores["ridge"] for one in there]))) if whole else "not made"
+    return [{"text": text, "missing": not whole, "span": 1}]
+
+
 def _gains(findings: Findings) -> list[dict[str, Any]]:
     """Table 2: a row per subject and configuration."""
     return [
         {"name": subject, "role": role, "cells": _gain_cells(found[subject])}
         for subject in findings.best
-        for role, found in (("paper", findings.paper), ("best", findings.best))
+        for role, found in (
+            ("paper", findings.paper),
+            ("best", findings.best),
+            ("stimuli", findings.pretrained),
+        )
         if subject in found
     ]
 

@@ -42,7 +42,11 @@ def report(
 def scores_by_name(findings: Findings) -> dict[str, float]:
     """Scores, gains and their certainty by their names in MLflow: `test.best.sub-001.gain_ridge`."""
     metrics: dict[str, float] = {}
-    for kind, evaluations in (("best", findings.best), ("paper", findings.paper)):
+    for kind, evaluations in (
+        ("best", findings.best),
+        ("paper", findings.paper),
+        ("pretrained", findings.pretrained),
+    ):
         for subject, one in evaluations.items():
             ends = {
                 f"{name}_{end}": getattr(interval, end)

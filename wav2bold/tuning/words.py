@@ -107,6 +107,8 @@ def answer(findings: Findings) -> list[str]:
         )
     else:
         said.append("The paper's configuration was not refined, so there is no comparison with it here.")
+    if findings.pretrained:
+        said.append(_beside_control(findings))
     return said
 
 
@@ -207,6 +209,24 @@ def _certainty(best: Sequence[Evaluation]) -> str:
         f"more than "
         f"chance explains (p < {SURE:g}, one-sided, each subject by itself). Over subjects the mean gain's "
         f"95% interval is {interval(told.mean)} (Student's t; one-sided Wilcoxon p {_p(told.p)})."
+    )
+
+
+def _beside_control(findings: Findings) -> str:
+    """How much the brain has a part in: refined encoders beside those trained on the stimuli alone."""
+    both = [name for name in findings.best if name in findings.pretrained]
+    gains = [findings.pretrained[name].gain_ridge.gain for name in both]
+    more = [findings.best[name].scores["ridge"] - findings.pretrained[name].scores["ridge"] for name in both]
+    told = summary(more)
+    sure = (
+        f" (95% interval over subjects {interval(told.mean)}, Student's t; one-sided Wilcoxon p {_p(told.p)})"
+        if len(both) > 1
+        else ""
+    )
+    return (
+        f"The control, pre-training that goes on with the training stories' sound and without BOLD, gives "
+        f"{signed(mean(gains))} in {count(len(both), 'subject')}; refined encoders score {signed(mean(more))} "
+        f"beside it{sure}."
     )
 
 
