@@ -225,8 +225,8 @@ def _beside_control(findings: Findings) -> str:
     )
     return (
         f"The control, pre-training that goes on with the training stories' sound and without BOLD, gives "
-        f"{signed(mean(gains))} in {count(len(both), 'subject')}; refined encoders score {signed(mean(more))} "
-        f"beside it{sure}."
+        f"{signed(mean(gains))} in {count(len(both), 'subject')}; refined encoders score "
+        f"{signed(mean(more))} beside it{sure}."
     )
 
 
