@@ -20,6 +20,7 @@ from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.best import certainty_in, winner_of
+from wav2bold.tuning.efficiency import Efficiency, efficiencies
 from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.resuming import is_driven
 from wav2bold.tuning.standing import ENDED, Standing, nothing_finished
@@ -43,7 +44,7 @@ class Findings:
     ceiling of one recording.
     subsets: what refining each subset of parameters brought, means over its subjects; empty if none was.
     certainty: how sure the sweep was that its best trial betters the first; "" if it didn't say.
-    standing: whether the sweep still runs.
+    standing: whether the sweep still runs.  efficiency: what minutes are worth, of whom that is known.
     """
 
     study: Study
@@ -59,6 +60,7 @@ class Findings:
     certainty: str = ""
     standing: Standing = ENDED
     pretrained: dict[str, Evaluation] = field(default_factory=dict)
+    efficiency: tuple[Efficiency, ...] = ()
 
     @property
     def winner(self) -> Trial:
@@ -111,6 +113,7 @@ def find(
         targets={subject: shards.targets(subject) for subject in found["refined"]},
         subsets=_subsets(study),
         certainty=certainty_in(tracker.tags_of(sweep), winner),
+        efficiency=efficiencies(study, shards.card.digest),
         standing=Standing(tracker.status_of(sweep), is_driven(study)),
     )
 

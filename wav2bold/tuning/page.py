@@ -13,6 +13,7 @@ from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, score, signed
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import pictures, words
+from wav2bold.tuning.efficiency_section import efficiency_section
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.heat_map import heat_map_svg
 from wav2bold.tuning.maps import NO_MAPS, maps
@@ -64,6 +65,7 @@ def render(findings: Findings) -> str:
         trials=[_trial(trial, winner) for trial in findings.trials],
         failed=failed(findings.trials),
         search=search_section(findings),
+        efficiency=efficiency_section(findings.efficiency),
         subsets=[_subset(one) for one in findings.subsets],
         facts=methods(findings),
         footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
