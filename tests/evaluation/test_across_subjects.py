@@ -25,9 +25,7 @@ def test_the_summary_is_that_of_a_mixed_model_with_subjects_as_its_random_effect
     """Of blocks within subjects: statsmodels' restricted maximum likelihood, exact where all have as many."""
     random = np.random.default_rng(2)
     people, blocks = 12, 30
-    gains = (
-        0.02 + 0.03 * random.standard_normal((people, 1)) + 0.05 * random.standard_normal((people, blocks))
-    )
+    gains = 0.2 + 0.3 * random.standard_normal((people, 1)) + 0.5 * random.standard_normal((people, blocks))
     groups = np.repeat(np.arange(people), blocks)
     mixed = MixedLM(gains.ravel(), np.ones(gains.size), groups=groups).fit(reml=True)
     found = summary(gains.mean(1)).mean

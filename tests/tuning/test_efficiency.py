@@ -142,7 +142,7 @@ def test_the_page_tells_the_factors_and_draws_the_curves() -> None:
     subjects = [told("sub-001", 2.0), told("sub-002", 8.0)]
     html = render(replace(made_up.findings(), efficiency=tuple(subjects)))
     page = Parsed(html)
-    assert "2.00 times less scanning for r 0.250" in page.text
+    assert "2.00 times fewer minutes for r 0.250" in page.text
     assert "(95% interval 1.00 to 4.00)" in page.text
     assert "refined on others: 4.00 times over 2 subjects (geometric mean" in page.text
     assert 'id="efficiency-sub-002-title"' in html
@@ -156,7 +156,7 @@ def test_the_page_tells_the_factors_and_draws_the_curves() -> None:
 
 def test_a_bound_is_called_one() -> None:
     bound = told("sub-001", 4.0, bound=True)
-    assert saving_said(bound.savings["own"]).startswith("at least 4.00 times less scanning")
+    assert saving_said(bound.savings["own"]).startswith("at least 4.00 times fewer minutes")
     assert "2.00 to no upper end" in saving_said(bound.savings["own"])
     assert "1 of them are bounds" in across([bound, told("sub-002", 2.0)], "own")
     assert across([bound], "own") == ""

@@ -17,11 +17,11 @@ from wav2bold.tuning.efficiency_words import NAMES, across, rows, saved
 MOST_SHOWN = 4
 """Subjects whose curves are drawn."""
 LOOKS = {
-    "frozen": (LIGHT["muted"], "o"),
-    "others": (LIGHT["paper"], "s"),
-    "own": (LIGHT["best"], "^"),
+    "frozen": ("frozen", LIGHT["muted"], "o"),
+    "others": ("on others", LIGHT["paper"], "s"),
+    "own": ("then on own", LIGHT["best"], "^"),
 }
-"""Colour and marker of each curve: shapes tell them apart on grey paper."""
+"""Name, colour and marker of each curve: shapes tell them apart on grey paper."""
 
 
 def efficiency_section(found: Sequence[Efficiency]) -> Markup:
@@ -51,10 +51,10 @@ def curves(found: Efficiency) -> str:
     with mpl.rc_context(STYLE):
         figure, axes = chart(2.8)
         for kind, curve in found.curves.items():
-            colour, marker = LOOKS[kind]
+            name, colour, marker = LOOKS[kind]
             middle = [one.value for one in curve]
             low, high = np.array([[one.low, one.high] for one in curve]).T
-            axes.plot(found.minutes, middle, marker=marker, ms=5, lw=1.8, color=colour, label=NAMES[kind])
+            axes.plot(found.minutes, middle, marker=marker, ms=5, lw=1.8, color=colour, label=name)
             axes.fill_between(found.minutes, low, high, color=colour, alpha=0.13, lw=0)
         axes.set_xscale("log")
         axes.set_xticks(found.minutes, [f"{each:.3g}" for each in found.minutes])

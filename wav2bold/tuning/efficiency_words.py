@@ -50,7 +50,7 @@ def saving_said(one: Saving) -> str:
     bound = "at least " if one.at_least else "at most " if one.at_most else ""
     high = "no upper end" if math.isinf(one.high) else decimals(one.high, 2)
     return (
-        f"{bound}{decimals(one.factor, 2)} times less scanning for r {score(one.score)} than with the frozen "
+        f"{bound}{decimals(one.factor, 2)} times fewer minutes for r {score(one.score)} than with the frozen "
         f"encoder (95% interval {decimals(one.low, 2)} to {high})"
     )
 
