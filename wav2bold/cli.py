@@ -40,6 +40,7 @@ app = typer.Typer(
     [bold]report[/bold] STUDY --out report.html  tests the refined encoders on the held-out stories
 
     [bold]score[/bold] STUDY  scores any encoder on any shards, by layer, and the controls
+    [bold]efficiency[/bold] STUDY --subject sub-003  tells what refinement saves of scanning time
 
     `wav2bold demo` runs all of it on simulated data.""",
 )
@@ -413,6 +414,13 @@ def refine(
             "or every type in every layer.",
         ),
     ] = None,
+    pretrain: Annotated[
+        bool,
+        typer.Option(
+            "--pretrain",
+            help="Make the control: the same training with the stories' sound alone, without BOLD.",
+        ),
+    ] = False,
     register: Register = None,
     address: Address = None,
     cpus: Cpus = None,
@@ -427,12 +435,22 @@ def refine(
     if submit:
         where = {} if out_folder is None else {"--out": str(out_folder.resolve())}
         options = {"--subjects": subjects, **where, **({} if register is None else {"--register": register})}
-        hand_over("refine", study, address, options, config, subsets=subsets)
+        flags = ("--pretrain",) if pretrain else ()
+        hand_over("refine", study, address, options, config, flags, subsets)
         return
     who = None if subjects == "all" else _listed(subjects)
     with watching("refine") as progress:
         done = steps.refine(
-            study, config, who, out_folder, address, cpus, progress, subsets=subsets, model=register
+            study,
+            config,
+            who,
+            out_folder,
+            address,
+            cpus,
+            progress,
+            subsets=subsets,
+            model=register,
+            pretrain=pretrain,
         )
     if done.subsets:
         from wav2bold.tuning.listing import subsets_table
@@ -471,6 +489,44 @@ def report(
     with watching("report") as progress:
         steps.report(study, out_file, address, cpus, progress, layers=layers)
     out.print(f"written: {out_file}", markup=False)
+
+
+@app.command()
+def efficiency(
+    study: StudyFile,
+    subject: Annotated[str, typer.Option(help="Whose minutes are counted; all others are refined on.")],
+    minutes: Annotated[
+        str | None,
+        typer.Option(
+            help="Budgets, separated by commas. Default: all there are, half, a quarter, an eighth."
+        ),
+    ] = None,
+    config: Annotated[
+        str, typer.Option(help="Configuration file that best wrote, or: paper, for the study's own.")
+    ] = "paper",
+    address: Address = None,
+    cpus: Cpus = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what refinement saves a new subject of scanning time.
+
+    Brain score on the test stories against minutes of the subject's training stories: of the encoder as it
+    came, refined on all others, and refined on them and then on those minutes. `report` draws the curves.
+    """
+    try:
+        budgets = None if minutes is None else tuple(map(float, _listed(minutes)))
+    except ValueError:
+        raise StudyError(f"--minutes: {minutes} are no numbers", "write them as in 5,10,20") from None
+    with watching("efficiency") as progress:
+        found = steps.efficiency(study, subject, config, budgets, address, cpus, progress)
+    if as_json:
+        typer.echo(found.to_json())
+        return
+    from wav2bold.tuning.efficiency_words import efficiency_table, saved
+
+    out.print(efficiency_table(found))
+    for sentence in saved(found):
+        out.print(sentence, markup=False, soft_wrap=True)
 
 
 @app.command()

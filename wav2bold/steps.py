@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wav2bold.datasets.simulate import Truth
     from wav2bold.evaluation.beyond import Beyond
     from wav2bold.evaluation.scoring import Scored
+    from wav2bold.tuning.efficiency import Efficiency
     from wav2bold.tuning.findings import Findings
     from wav2bold.tuning.registry import Registered
     from wav2bold.tuning.subjects import RefinedSubjects
@@ -246,6 +247,7 @@ def refine(
     *,
     subsets: AnyPath | None = None,
     model: str | None = None,
+    pretrain: bool = False,
 ) -> "RefinedSubjects":
     """Refine the encoder for each subject by itself, into `out/<subject>/`.
 
@@ -255,13 +257,17 @@ def refine(
     subsets: a YAML file, `name: {type: range}`, or "each" for every parameter type in every layer: one
     refinement for each of them, into `out/<subset>/<subject>/`; the default `out` then ends in `-subsets`.
     model: name under which the encoders go into MLflow's model registry; the best is its champion.
+    pretrain: make the control in place of a refinement: the same configuration with `objective: pretrain`.
     """
     study = _study(study)
     paper = isinstance(config, str) and config == "paper"
-    if paper:
-        config = study.configuration
-    elif not isinstance(config, Configuration):
-        config = _configuration(Path(config))
+    config = _chosen(study, config)
+    if pretrain and not config.refines:
+        raise StudyError(
+            "--pretrain: the configuration trains the head alone", "give one that refines the encoder"
+        )
+    if pretrain:
+        config = config.model_copy(update={"objective": "pretrain"})
     check_folder(study.results, RESULTS_CURE)
     if out is not None:
         check_folder(Path(out))
@@ -311,6 +317,29 @@ def report(
         from wav2bold.tuning import report as step
 
     return step.report(study, Path(out), address, cpus, progress, layers=layers)
+
+
+def efficiency(
+    study: AnyStudy,
+    subject: str,
+    config: Configuration | AnyPath = "paper",
+    minutes: Sequence[float] | None = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+) -> "Efficiency":
+    """Brain score of one subject against minutes of their data, of three encoders, and what that saves.
+
+    The encoder as it came; refined on all other subjects; and then on so many minutes of the subject.
+    config: as for `refine`.  minutes: None for all there are, their half, a quarter and an eighth.
+    """
+    study = _study(study)
+    config = _chosen(study, config)
+    check_folder(study.results, RESULTS_CURE)
+    with importing():
+        from wav2bold.tuning import efficiency as step
+
+    return step.efficiency(study, subject, config, minutes, address, cpus, progress)
 
 
 def score(
@@ -399,6 +428,13 @@ def score_beyond(
 
 def _study(study: AnyStudy) -> Study:
     return study if isinstance(study, Study) else Study.load(study)
+
+
+def _chosen(study: Study, config: Configuration | AnyPath) -> Configuration:
+    """A configuration, that in a file, or the study's own for "paper"."""
+    if isinstance(config, Configuration):
+        return config
+    return study.configuration if config == "paper" else _configuration(Path(config))
 
 
 def _configuration(path: Path) -> Configuration:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.regression.mixed_linear_model import MixedLM
 
 from wav2bold.evaluation.across_subjects import summary
 
@@ -18,6 +19,21 @@ def test_mean_interval_and_p_are_scipys() -> None:
     # exact: of 64 assignments of signs to ranks, 2 leave as much: ranks 1 alone is below 0, or none is
     assert found.p == pytest.approx(2 / 64)
     assert (found.above, found.subjects) == (5, 6)
+
+
+def test_the_summary_is_that_of_a_mixed_model_with_subjects_as_its_random_effect() -> None:
+    """Of blocks within subjects: statsmodels' restricted maximum likelihood, exact where all have as many."""
+    random = np.random.default_rng(2)
+    people, blocks = 12, 30
+    gains = 0.2 + 0.3 * random.standard_normal((people, 1)) + 0.5 * random.standard_normal((people, blocks))
+    groups = np.repeat(np.arange(people), blocks)
+    mixed = MixedLM(gains.ravel(), np.ones(gains.size), groups=groups).fit(reml=True)
+    found = summary(gains.mean(1)).mean
+    assert found.value == pytest.approx(mixed.fe_params[0])
+    error = (found.high - found.value) / stats.t.ppf(0.975, people - 1)
+    assert error == pytest.approx(mixed.bse_fe[0], rel=1e-3)
+    # volumes or blocks as the unit would claim to know it better
+    assert error > 1.2 * gains.std(ddof=1) / np.sqrt(gains.size)
 
 
 def test_a_subject_without_a_number_is_no_subject() -> None:

@@ -147,7 +147,7 @@ def test_every_picture_says_what_it_shows(page: Parsed) -> None:
     assert all(attrs.get("alt") for attrs in images)
     assert len({attrs["alt"] for attrs in images}) == 6
     ids = page.attributes("id")
-    assert len(charts) == 8
+    assert len(charts) == 11
     assert all(attrs["role"] == "img" and attrs["aria-labelledby"] in ids for attrs in charts)
 
 
@@ -467,3 +467,25 @@ def test_subsets_have_a_section_only_where_some_were_refined(findings: Findings,
     without = render(dataclasses.replace(findings, subsets=(alone,)))
     assert "subsets-gain" not in without
     assert Parsed(without).tables[3][1][1] == "attention 2 + bias"
+
+
+def test_the_control_stands_beside_both_configurations_and_is_compared(findings: Findings, html: str) -> None:
+    control = {
+        name: dataclasses.replace(one, ridge=one.frozen + 0.01, gain_ridge=Gain(0.01, 0.2, 18))
+        for name, one in findings.best.items()
+    }
+    page = Parsed(render(dataclasses.replace(findings, pretrained=control)))
+    header, _, *rows = page.tables[0]
+    assert header[-1] == "Stimuli alone"
+    truth = {name: np.mean(one.ridge) for name, one in control.items()}
+    truth["Mean"] = np.mean(list(truth.values()))
+    for row in rows:
+        assert plain(row[-1]) == pytest.approx(truth[row[0]], abs=5.01e-4)
+    roles = [row[1] for row in page.tables[1][2:] if row[0] == "sub-001"]
+    assert roles == ["paper", "best", "stimuli"]
+    more = np.mean([np.mean(one.ridge) - truth[name] for name, one in findings.best.items()])
+    assert "without BOLD, gives +0.010 in 2 subjects" in page.text
+    assert f"score {more:+.3f} beside it" in page.text
+    assert "Stimuli alone" not in html
+    one = Parsed(render(dataclasses.replace(findings, pretrained={"sub-002": control["sub-002"]})))
+    assert {row[0]: row[-1] for row in one.tables[0][2:]}["sub-001"] == "not made"

@@ -68,7 +68,7 @@ def pareto(trials: Iterable[Trial], goal: SecondGoal = "trained_parameters") -> 
 
     Raises TrackingError if nobody counted it.
     """
-    counted = [(trial, _has(trial, goal)) for trial in by_score(trials) if trial.is_whole]
+    counted = [(trial, amount_of(trial, goal)) for trial in by_score(trials) if trial.is_whole]
     counted = [(trial, has) for trial, has in counted if math.isfinite(has)]
     if not counted:
         name = goal.replace("_", " ")
@@ -93,7 +93,7 @@ def certainty_in(tags: Mapping[str, str], trial: Trial) -> str:
     return tags.get(CERTAINTY, "") if tags.get(WINNER) == str(trial.number) else ""
 
 
-def _has(trial: Trial, goal: SecondGoal) -> float:
+def amount_of(trial: Trial, goal: SecondGoal) -> float:
     """What a trial has of a goal that should be small; NaN if nobody counted."""
     has = trial.drift if goal == "drift" else trial.trained_parameters
     return math.nan if has is None else has

@@ -18,22 +18,27 @@ MAP_DIGITS = 4
 """Of r of each target: more than its noise leaves."""
 
 
-def figure_tables(
+def tested_tables(
     findings: Findings, before: NDArray[np.float64], after: NDArray[np.float64], *, mapped: bool
 ) -> dict[str, dict[str, Any]]:
-    """What `figures.html` shows of each figure's numbers, by figure.
+    """What `figures.html` shows of the numbers of each figure about the test, by figure.
 
     before, after: (V,) r of everyone's targets, finite.  mapped: whether there are brain maps.
     """
     found = {
         "subjects": numbers("subjects", _subjects(findings)),
         "distributions": numbers("distributions", _distributions(before, after)),
-        "sweep": numbers("trials", _sweep(findings)),
     }
     if mapped:
         found["maps"] = numbers("targets", map_table(findings), MAP_DIGITS)
     if findings.inside:
         found["flow"] = numbers("encoder", flow_table(findings))
+    return found
+
+
+def sweep_tables(findings: Findings) -> dict[str, dict[str, Any]]:
+    """Likewise of figures about the sweep, and about subsets if there are any."""
+    found = {"sweep": numbers("trials", _sweep(findings))}
     if findings.subsets:
         found["subsets"] = numbers("subsets", _subsets(findings))
     return found

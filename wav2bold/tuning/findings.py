@@ -14,19 +14,25 @@ from wav2bold.cluster.connect import connected
 from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
-from wav2bold.errors import DataError, TrackingError, UserError
+from wav2bold.errors import TrackingError, UserError
 from wav2bold.evaluation.evaluate import Evaluation, evaluate
 from wav2bold.evaluation.layers import LayerScore
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.best import certainty_in, winner_of
+from wav2bold.tuning.efficiency import Efficiency, efficiencies
 from wav2bold.tuning.inside import Inside, inside_of
 from wav2bold.tuning.layer_curves import layer_curves
 from wav2bold.tuning.outbox import opened
+from wav2bold.tuning.resuming import is_driven
+from wav2bold.tuning.standing import ENDED, Standing, nothing_finished
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
+
+KINDS = ("refined", "refined-paper", "pretrained")
+"""Folders that `refine` writes for the best configuration, the paper's, and the control."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,16 @@ class Findings:
     """All that a report tells.
 
     trials: of the newest sweep, by number; the first is the paper's configuration.
-    best: scores of each subject's encoder refined with the best configuration; paper: likewise with
-    the paper's, empty if that was not refined.  targets: per subject a row per target, with
-    hemisphere and vertex or x_mm, y_mm, z_mm, and the noise ceiling of one recording.
+    best: scores of each subject's encoder refined with the best configuration, empty if none was yet: then
+    nothing is tested; paper: likewise with the paper's, empty if that was not refined.
+    pretrained: likewise of encoders trained on the stimuli alone, the control; empty if there is none.
+    targets: per subject a row per target, with hemisphere and vertex or x_mm, y_mm, z_mm, and the noise
+    ceiling of one recording.
     subsets: what refining each subset of parameters brought, means over its subjects; empty if none was.
     certainty: how sure the sweep was that its best trial betters the first; "" if it didn't say.
     inside: what refinement with the best configuration did inside each subject's encoder.
     layers: scores of every hidden state before and after; empty if they weren't asked for.
+    standing: whether the sweep still runs.  efficiency: what minutes are worth, of whom that is known.
     """
 
     study: Study
@@ -54,6 +63,9 @@ class Findings:
     targets: dict[str, pd.DataFrame]
     subsets: tuple[SubsetScore, ...] = ()
     certainty: str = ""
+    standing: Standing = ENDED
+    pretrained: dict[str, Evaluation] = field(default_factory=dict)
+    efficiency: tuple[Efficiency, ...] = ()
     inside: Mapping[str, Inside] = field(default_factory=dict)
     layers: tuple[LayerScore, ...] = ()
 
@@ -79,10 +91,12 @@ def find(
 ) -> Findings:
     """Gather a study's findings; the only place that touches the test stories.
 
-    Refined encoders are read from `refined/<subject>` and `refined-paper/<subject>` in the results
-    folder. Raises DataError if there is none, TrackingError if there is no sweep. Of subsets, refined with
-    the best configuration or else the paper's, the validation scores are told. layers: whether every hidden
-    state is scored, too.
+    Refined encoders are read from `refined/<subject>`, `refined-paper/<subject>` and `pretrained/<subject>`
+    in the results folder; without the first nothing is tested, and the findings are
+    the sweep's. Of subsets, refined with the best configuration or else the paper's, the validation scores
+    are told.
+    layers: whether every hidden state is scored, too.
+    Raises TrackingError if there is no sweep, or none of its trials has finished.
     """
     shards = open_shards(study.shards)
     stories = split_stories(study.split, shards.card)
@@ -91,31 +105,17 @@ def find(
     trials = tuple(tracker.trials(sweep))
     winner = winner_of(trials)
     if winner is None:
-        raise TrackingError(f"no trial of the newest sweep of {study.name} has finished", "sweep again")
-    folders = {kind: _refined(study.results / kind) for kind in ("refined", "refined-paper")}
-    if not folders["refined"]:
-        raise DataError(
-            f"{study.results / 'refined'}: holds no refined encoder", "run `wav2bold refine` first"
+        raise TrackingError(
+            f"no trial of the newest sweep of {study.name} has finished ({nothing_finished(trials)})",
+            "wait for one, or see to what went wrong and sweep again",
         )
-    places = [(kind, subject, folder) for kind, found in folders.items() for subject, folder in found.items()]
-    evaluations: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
-    with connected(address, cpus):
-        task = ray.remote(_evaluate).options(
-            num_cpus=study.search.cpus_per_trial, num_gpus=study.search.gpus_per_trial
-        )
-        waiting = {task.remote(study, stories, subject, folder): kind for kind, subject, folder in places}
-        while waiting:
-            ready, _ = ray.wait(list(waiting))
-            for one in ready:
-                evaluation: Evaluation | UserError = ray.get(one)
-                if isinstance(evaluation, UserError):
-                    raise evaluation
-                evaluations[waiting.pop(one)][evaluation.subject] = evaluation
-                progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
-        curves = layer_curves(study, stories, folders["refined"], progress) if layers else ()
-    ordered = {
-        kind: {subject: found[subject] for subject in sorted(found)} for kind, found in evaluations.items()
-    }
+    folders = {kind: refined_in(study.results / kind) for kind in KINDS}
+    found: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
+    curves: tuple[LayerScore, ...] = ()
+    if folders["refined"]:
+        with connected(address, cpus):
+            found = _evaluations(study, stories, folders, progress)
+            curves = layer_curves(study, stories, folders["refined"], progress) if layers else ()
     return Findings(
         study=study,
         card=shards.card,
@@ -123,14 +123,41 @@ def find(
         tracking_uri=tracker.uri,
         sweep=sweep,
         trials=trials,
-        best=ordered["refined"],
-        paper=ordered["refined-paper"],
-        targets={subject: shards.targets(subject) for subject in ordered["refined"]},
+        best=found["refined"],
+        paper=found["refined-paper"],
+        pretrained=found["pretrained"],
+        targets={subject: shards.targets(subject) for subject in found["refined"]},
         subsets=_subsets(study),
         certainty=certainty_in(tracker.tags_of(sweep), winner),
+        efficiency=efficiencies(study, shards.card.digest),
+        standing=Standing(tracker.status_of(sweep), is_driven(study)),
         inside={subject: inside_of(folder) for subject, folder in sorted(folders["refined"].items())},
         layers=curves,
     )
+
+
+def _evaluations(
+    study: Study,
+    stories: Stories,
+    folders: Mapping[str, Mapping[str, Path]],
+    progress: Progress,
+) -> dict[str, dict[str, Evaluation]]:
+    """Of all refined encoders, by kind and subject. folders: likewise."""
+    places = [(kind, subject, folder) for kind, found in folders.items() for subject, folder in found.items()]
+    evaluations: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
+    task = ray.remote(_evaluate).options(
+        num_cpus=study.search.cpus_per_trial, num_gpus=study.search.gpus_per_trial
+    )
+    waiting = {task.remote(study, stories, subject, folder): kind for kind, subject, folder in places}
+    while waiting:
+        ready, _ = ray.wait(list(waiting))
+        for one in ready:
+            evaluation: Evaluation | UserError = ray.get(one)
+            if isinstance(evaluation, UserError):
+                raise evaluation
+            evaluations[waiting.pop(one)][evaluation.subject] = evaluation
+            progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
+    return {kind: dict(sorted(found.items())) for kind, found in evaluations.items()}
 
 
 def _subsets(study: Study) -> tuple[SubsetScore, ...]:
@@ -139,7 +166,7 @@ def _subsets(study: Study) -> tuple[SubsetScore, ...]:
     return tuple(averaged(map(subset_score, folders)))
 
 
-def _refined(root: Path) -> dict[str, Path]:
+def refined_in(root: Path) -> dict[str, Path]:
     """Folders below `root` that hold a refined encoder, by subject."""
     found = {}
     for folder in sorted(root.iterdir()) if root.is_dir() else ():

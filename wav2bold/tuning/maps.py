@@ -27,6 +27,10 @@ class Maps:
     caption: str
 
 
+NO_MAPS = Maps((), (), False, "")
+"""Of what is not tested."""
+
+
 def maps(findings: Findings) -> Maps:
     """Before, after and difference of every subject, or of the first if there are many."""
     space, names = findings.card.space, _drawn(findings)

@@ -77,12 +77,13 @@ SOFTWARE = ("wav2bold", "torch", "transformers", "nilearn", "ray", "optuna", "ml
 def methods(findings: Findings) -> dict[str, Any]:
     """Facts by name, in words, from the study, the card and the findings."""
     study, card, stories = findings.study, findings.card, findings.stories
-    targets = sorted({card.subjects[name].targets for name in findings.best})
+    names = list(findings.best) or list(findings.winner.subjects) or list(card.subjects)
+    targets = sorted({card.subjects[name].targets for name in names})
     blocks = sorted({one.gain_ridge.blocks for one in findings.best.values()})
     history = study.search.space.history
     taken = bool(card.cleaning.get("detrend") or card.cleaning.get("high_pass_s"))
     return {
-        "subjects": count(len(findings.best), "subject"),
+        "subjects": count(len(names), "subject"),
         "targets": " to ".join(dict.fromkeys(f"{number:,}" for number in (targets[0], targets[-1]))),
         "space": card.space,
         "tr": f"{card.tr_s:g} s",

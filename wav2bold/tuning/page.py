@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -15,19 +16,24 @@ from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, score, signed
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import pictures, words
-from wav2bold.tuning.figure_tables import figure_tables
+from wav2bold.tuning.efficiency_section import efficiency_section
+from wav2bold.tuning.figure_tables import sweep_tables, tested_tables
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.flow import flow
 from wav2bold.tuning.heat_map import heat_map_svg
 from wav2bold.tuning.inside_page import inside_section
-from wav2bold.tuning.maps import maps
+from wav2bold.tuning.maps import NO_MAPS, maps
 from wav2bold.tuning.methods import methods
+from wav2bold.tuning.search_section import search_section
+from wav2bold.tuning.standing import failed, notices, unrefined
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.words import percent
 
-PARTS = ("flow.html", "inside.html")
+PARTS = ("flow.html", "inside.html", "search.html", "efficiency.html")
 """Templates of sections, which page.html includes."""
+UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flow": None, "inside": None}
+"""In place of what `_tested` gives where nothing was."""
 
 
 def render(findings: Findings) -> str:
@@ -35,6 +41,71 @@ def render(findings: Findings) -> str:
     folder = files("wav2bold.tuning")
     template, *parts = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", *PARTS))
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
+    charts = {
+        "epochs": pictures.epochs(findings.trials, winner),
+        "histories": pictures.histories(findings.trials, winner),
+        "subset_gains": heat_map_svg(findings.subsets, "gain"),
+        "subset_changes": heat_map_svg(findings.subsets, "change"),
+    }
+    tested: Mapping[str, Any] = _tested(findings) if best else UNTESTED
+    charts |= tested["charts"]
+    stopped = sum(words.status(trial).startswith("stopped") for trial in findings.trials)
+    subtitle = (
+        f"study {findings.study.name}",
+        words.dataset_name(findings),
+        count(len(best), "subject") if best else "",
+        f"tested on {listed(findings.stories.test)}" if best else "not tested yet",
+        count(len(findings.trials), "trial"),
+    )
+    return fill(
+        template,
+        dict(zip(PARTS, parts, strict=True)),
+        heading="Refining a speech model on brain activity",
+        title=f"{findings.study.name}: refining a speech model on brain activity",
+        subtitle=" \N{MIDDLE DOT} ".join(filter(None, subtitle)),
+        notes=_notes(findings),
+        answer=words.answer(findings),
+        tested=bool(best),
+        figure=partial(next, itertools.count(1)),
+        charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704  # made by matplotlib
+        tables=tested["tables"] | sweep_tables(findings),
+        stopped=stopped,
+        validation=listed(findings.stories.validation),
+        best=(
+            f"Trial {winner.number} had the highest score on the validation stories, "
+            f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
+        ),
+        certainty=findings.certainty[:1].upper() + findings.certainty[1:],
+        yaml=winner.configuration.as_yaml().rstrip(),
+        trials=[_trial(trial, winner) for trial in findings.trials],
+        failed=failed(findings.trials),
+        search=search_section(findings),
+        efficiency=efficiency_section(findings.efficiency),
+        subsets=[_subset(one) for one in findings.subsets],
+        facts=methods(findings),
+        footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
+        **{name: value for name, value in tested.items() if name not in ("charts", "tables")},
+    )
+
+
+def _notes(findings: Findings) -> list[str]:
+    """What a reader has to know first."""
+    return [
+        *notices(findings.standing, findings.trials, findings.study.search.trials),
+        *filter(
+            None,
+            (
+                unrefined(findings.winner.subjects, list(findings.best)),
+                words.data_note(findings),
+                words.mismatch(findings),
+            ),
+        ),
+    ]
+
+
+def _tested(findings: Findings) -> dict[str, Any]:
+    """What the page shows of the test, by its names in the template."""
+    best = list(findings.best.values())
     ceilings = [brain_score(findings.ceiling(one.subject)) for one in best]
     before, after = np.concatenate([one.frozen for one in best]), np.concatenate([one.ridge for one in best])
     paired = np.isfinite(before) & np.isfinite(after)
@@ -47,52 +118,21 @@ def render(findings: Findings) -> str:
         ),
         "distributions": pictures.distributions(before[paired], after[paired]),
         "differences": pictures.differences((after - before)[paired]),
-        "epochs": pictures.epochs(findings.trials, winner),
-        "histories": pictures.histories(findings.trials, winner),
-        "subset_gains": heat_map_svg(findings.subsets, "gain"),
-        "subset_changes": heat_map_svg(findings.subsets, "change"),
     }
     drawn = maps(findings)
-    stopped = sum(words.status(trial).startswith("stopped") for trial in findings.trials)
-    subtitle = (
-        f"study {findings.study.name}",
-        words.dataset_name(findings),
-        count(len(best), "subject"),
-        f"tested on {listed(findings.stories.test)}",
-        count(len(findings.trials), "trial"),
-    )
-    return fill(
-        template,
-        dict(zip(PARTS, parts, strict=True)),
-        heading="Refining a speech model on brain activity",
-        title=f"{findings.study.name}: refining a speech model on brain activity",
-        subtitle=" \N{MIDDLE DOT} ".join(filter(None, subtitle)),
-        notes=[note for note in (words.data_note(findings), words.mismatch(findings)) if note],
-        answer=words.answer(findings),
-        charts={name: Markup(svg) for name, svg in charts.items()},  # noqa: S704  # made by matplotlib
-        repeats=any(map(math.isfinite, ceilings)),
-        improved=_share(before[paired], after[paired]),
-        paired=f"{int(paired.sum()):,}",
-        stopped=stopped,
-        validation=listed(findings.stories.validation),
-        scores=_scores(findings),
-        gains=_gains(findings),
-        maps=drawn,
-        figure=partial(next, itertools.count(1)),
-        flow=flow(findings),
-        inside=inside_section(findings),
-        tables=figure_tables(findings, before[paired], after[paired], mapped=bool(drawn.people)),
-        best=(
-            f"Trial {winner.number} had the highest score on the validation stories, "
-            f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
-        ),
-        certainty=findings.certainty[:1].upper() + findings.certainty[1:],
-        yaml=winner.configuration.as_yaml().rstrip(),
-        trials=[_trial(trial, winner) for trial in findings.trials],
-        subsets=[_subset(one) for one in findings.subsets],
-        facts=methods(findings),
-        footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
-    )
+    return {
+        "charts": charts,
+        "maps": drawn,
+        "tables": tested_tables(findings, before[paired], after[paired], mapped=bool(drawn.people)),
+        "repeats": any(map(math.isfinite, ceilings)),
+        "improved": _share(before[paired], after[paired]),
+        "paired": f"{int(paired.sum()):,}",
+        "control": bool(findings.pretrained),
+        "scores": _scores(findings),
+        "gains": _gains(findings),
+        "flow": flow(findings),
+        "inside": inside_section(findings),
+    }
 
 
 def _trial(trial: Trial, winner: Trial) -> dict[str, Any]:
@@ -142,7 +182,11 @@ def _scores(findings: Findings) -> list[dict[str, Any]]:
         ]
         numbers.append(values)
         rows.append(
-            {"name": subject, "mean": False, "cells": _cells(values, paper is not None, _beside([one]))}
+            {
+                "name": subject,
+                "mean": False,
+                "cells": _cells(values, paper is not None, _beside([one])) + _control(findings, [subject]),
+            }
         )
     if len(rows) > 1:
         # the mean over some of the subjects beside the mean over all would invite a false comparison
@@ -152,7 +196,8 @@ def _scores(findings: Findings) -> list[dict[str, Any]]:
             {
                 "name": "Mean",
                 "mean": True,
-                "cells": _cells(whole, everyone, _beside(list(findings.best.values()))),
+                "cells": _cells(whole, everyone, _beside(list(findings.best.values())))
+                + _control(findings, list(findings.best)),
             }
         )
     return rows
@@ -179,12 +224,26 @@ def _cells(values: list[float], paper: bool, beside: list[str]) -> list[dict[str
     ]
 
 
+def _control(findings: Findings, subjects: list[str]) -> list[dict[str, Any]]:
+    """Mean score of these subjects' encoders that were trained on the stimuli alone; no cell without any."""
+    if not findings.pretrained:
+        return []
+    there = [findings.pretrained[name] for name in subjects if name in findings.pretrained]
+    whole = len(there) == len(subjects)
+    text = score(float(np.mean([one.scores["ridge"] for one in there]))) if whole else "not made"
+    return [{"text": text, "missing": not whole, "span": 1}]
+
+
 def _gains(findings: Findings) -> list[dict[str, Any]]:
     """Table 2: a row per subject and configuration."""
     return [
         {"name": subject, "role": role, "cells": _gain_cells(found[subject])}
         for subject in findings.best
-        for role, found in (("paper", findings.paper), ("best", findings.best))
+        for role, found in (
+            ("paper", findings.paper),
+            ("best", findings.best),
+            ("stimuli", findings.pretrained),
+        )
         if subject in found
     ]
 

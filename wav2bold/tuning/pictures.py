@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -12,6 +14,17 @@ from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.tuning.tracking import Trial
 
 BINS = 24
+MANY = 60
+MARKS = {"o": ("FINISHED",), "x": ("FAILED", "KILLED")}
+"""What ends a trial's line; that of one that still runs is open."""
+
+
+class _Role(NamedTuple):
+    """Colour, name and width of the marks of some trials."""
+
+    colour: str
+    name: str
+    width: float
 
 
 def epochs(trials: Sequence[Trial], winner: Trial) -> str:
@@ -19,13 +32,19 @@ def epochs(trials: Sequence[Trial], winner: Trial) -> str:
     over_subjects = winner.reduce is not None
     with mpl.rc_context(STYLE):
         figure, axes = chart(2.8)
-        drawn = sorted((trial for trial in trials if trial.scores), key=lambda one: _rank(one, winner))
-        for trial in drawn:
-            colour, label, width = _role(trial, winner)
-            x = range(over_subjects, over_subjects + len(trial.scores))
-            axes.plot(x, trial.scores, color=colour, lw=width, label=label, solid_capstyle="round")
-            end = "o" if trial.status == "FINISHED" else "x"
-            axes.plot(x[-1], trial.scores[-1], end, ms=3.5, color=colour)
+        told = [trial for trial in trials if trial.scores]
+        for role, some in _by_role(told, winner).items():
+            lines = [np.column_stack([_steps(one), one.scores]) for one in some]
+            axes.add_collection(
+                LineCollection(
+                    lines, colors=role.colour, lw=role.width, label=role.name, alpha=_faint(len(some))
+                )
+            )
+            for mark, ends in MARKS.items():
+                last = [line[-1] for line, one in zip(lines, some, strict=True) if one.status in ends]
+                if last:
+                    axes.plot(*np.transpose(last), mark, ms=3.5, color=role.colour)
+        axes.autoscale()
         axes.set_xlabel("subjects refined" if over_subjects else "epoch (0: encoder still frozen)")
         axes.set_ylabel("brain score, r")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -49,11 +68,14 @@ def histories(trials: Sequence[Trial], winner: Trial) -> str:
             top[heard] = max(trial.best_score, top.get(heard, -math.inf))
         x = sorted(top)
         axes.plot(x, [top[one] for one in x], color=LIGHT["rule"], lw=2, zorder=1)
-        for trial in sorted(scored, key=lambda one: _rank(one, winner)):
-            colour, label, width = _role(trial, winner)
-            size = 20 if width < 2 else 52
+        for role, some in _by_role(scored, winner).items():
             axes.scatter(
-                trial.configuration.history, trial.best_score, s=size, color=colour, label=label, zorder=2
+                [one.configuration.history for one in some],
+                [one.best_score for one in some],
+                s=20 if role.width < 2 else 52,
+                color=role.colour,
+                label=role.name,
+                zorder=2,
             )
         axes.set_xlabel("history, TRs of audio heard")
         axes.set_ylabel("best brain score, r")
@@ -124,15 +146,22 @@ def differences(change: NDArray[np.float64]) -> str:
         return svg(figure, "differences", "Histogram over targets of the change in r")
 
 
-def _role(trial: Trial, winner: Trial) -> tuple[str, str, float]:
-    """Colour, name and width of a trial's mark."""
-    if trial.number == winner.number:
-        return LIGHT["best"], "best, and paper's" if trial.number == 0 else "best", 2.4
-    if trial.number == 0:
-        return LIGHT["paper"], "paper's", 2.4
-    return LIGHT["quiet"], "other trials", 1.0
+def _by_role(trials: Sequence[Trial], winner: Trial) -> dict[_Role, list[Trial]]:
+    """Trials by what they are drawn as; what matters comes last, and so lies on top."""
+    best = _Role(LIGHT["best"], "best, and paper's" if winner.number == 0 else "best", 2.4)
+    paper, others = _Role(LIGHT["paper"], "paper's", 2.4), _Role(LIGHT["quiet"], "other trials", 1.0)
+    found: dict[_Role, list[Trial]] = {others: [], paper: [], best: []}
+    for trial in trials:
+        found[best if trial.number == winner.number else others if trial.number else paper].append(trial)
+    return {role: some for role, some in found.items() if some}
 
 
-def _rank(trial: Trial, winner: Trial) -> int:
-    """Order of drawing: what matters lies on top."""
-    return 2 if trial.number == winner.number else int(trial.number == 0)
+def _steps(trial: Trial) -> range:
+    """Of each score: epochs from 0, or subjects from 1."""
+    first = int(trial.reduce is not None)
+    return range(first, first + len(trial.scores))
+
+
+def _faint(lines: int) -> float:
+    """How much of what lies below a line is hidden: of many lines, little."""
+    return 1.0 if lines <= MANY else 0.35

@@ -26,8 +26,9 @@ def report(
     """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
 
     layers: whether every hidden state is scored, too. The scores and the page are also logged under the
-    sweep's run in MLflow.
-    Raises DataError if nothing is refined or `out` is a folder, TrackingError if there is no sweep.
+    sweep's run in MLflow. Where nothing is refined yet, or the sweep still runs, the page says so and shows
+    what there is.
+    Raises DataError if `out` is a folder, TrackingError if there is no sweep with a finished trial.
     """
     out = Path(out)
     if out.is_dir():
@@ -36,7 +37,9 @@ def report(
     progress("drawing the page", 0, 0)
     write_whole(out, render(findings))
     tracker = Tracker(study)
-    tracker.metrics(findings.sweep, scores_by_name(findings), step=0)
+    scores = scores_by_name(findings)
+    if scores:
+        tracker.metrics(findings.sweep, scores, step=0)
     tracker.artifact(findings.sweep, out)
     return findings
 
@@ -47,7 +50,11 @@ def scores_by_name(findings: Findings) -> dict[str, float]:
     Of hidden states the mean over subjects: `test.layers.refined.12`.
     """
     metrics: dict[str, float] = {}
-    for kind, evaluations in (("best", findings.best), ("paper", findings.paper)):
+    for kind, evaluations in (
+        ("best", findings.best),
+        ("paper", findings.paper),
+        ("pretrained", findings.pretrained),
+    ):
         for subject, one in evaluations.items():
             ends = {
                 f"{name}_{end}": getattr(interval, end)

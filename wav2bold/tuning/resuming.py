@@ -72,6 +72,15 @@ def only_driver(study: Study) -> Iterator[None]:
         yield
 
 
+def is_driven(study: Study) -> bool | None:
+    """Whether a process drives a sweep of this study into its results folder; None where nothing tells."""
+    try:
+        with (study.results / f".{study.name}.sweep.lock").open("r+b") as file:
+            return {Lock.OTHERS: True, Lock.HELD: False}.get(take(file))
+    except OSError:  # it was never driven from here, or the folder may not be written
+        return None
+
+
 def told_apart(trials: Sequence[Trial]) -> tuple[list[Trial], dict[int, str]]:
     """Trials that have ended, by number, and the runs of those that a lost driver left, by number."""
     ended = {trial.number: trial for trial in trials if trial.status in ENDED}

@@ -424,6 +424,10 @@ class Tracker:
         """A run's tags."""
         return dict(self._client.get_run(run_id).data.tags)
 
+    def status_of(self, run_id: str) -> str:
+        """A run's status, as MLflow says."""
+        return str(self._client.get_run(run_id).info.status)
+
     def _named(self, local: str) -> list[Run]:
         return self._search(f"tags.`{LOCAL_NAME}` = '{local}'")
 

@@ -13,6 +13,7 @@ from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning.findings import Findings
+from wav2bold.tuning.standing import COMMANDS
 from wav2bold.tuning.tracking import Trial
 
 SURE = 0.05
@@ -60,8 +61,17 @@ def mean(values: Sequence[float]) -> float:
 
 
 def answer(findings: Findings) -> list[str]:
-    """What came out, one sentence each."""
+    """What came out, one sentence each; where nothing is tested, how it would be."""
     best = list(findings.best.values())
+    if not best:
+        nothing = (
+            "No encoder is refined with the best configuration yet, so there are no scores on the test "
+            "stories: this page shows the sweep alone."
+        )
+        return [
+            nothing,
+            f"To refine the encoder for every subject and test it: {COMMANDS}, and this report again.",
+        ]
     before, after = mean([one.scores["frozen"] for one in best]), mean([one.scores["ridge"] for one in best])
     gain = mean([one.gain_ridge.gain for one in best])
     verb = "raised" if gain > 0 else "lowered" if gain < 0 else "did not change"
@@ -97,6 +107,8 @@ def answer(findings: Findings) -> list[str]:
         )
     else:
         said.append("The paper's configuration was not refined, so there is no comparison with it here.")
+    if findings.pretrained:
+        said.append(_beside_control(findings))
     return said
 
 
@@ -197,6 +209,24 @@ def _certainty(best: Sequence[Evaluation]) -> str:
         f"more than "
         f"chance explains (p < {SURE:g}, one-sided, each subject by itself). Over subjects the mean gain's "
         f"95% interval is {interval(told.mean)} (Student's t; one-sided Wilcoxon p {_p(told.p)})."
+    )
+
+
+def _beside_control(findings: Findings) -> str:
+    """How much the brain has a part in: refined encoders beside those trained on the stimuli alone."""
+    both = [name for name in findings.best if name in findings.pretrained]
+    gains = [findings.pretrained[name].gain_ridge.gain for name in both]
+    more = [findings.best[name].scores["ridge"] - findings.pretrained[name].scores["ridge"] for name in both]
+    told = summary(more)
+    sure = (
+        f" (95% interval over subjects {interval(told.mean)}, Student's t; one-sided Wilcoxon p {_p(told.p)})"
+        if len(both) > 1
+        else ""
+    )
+    return (
+        f"The control, pre-training that goes on with the training stories' sound and without BOLD, gives "
+        f"{signed(mean(gains))} in {count(len(both), 'subject')}; refined encoders score "
+        f"{signed(mean(more))} beside it{sure}."
     )
 
 

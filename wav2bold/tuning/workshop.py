@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from wav2bold.config import Configuration, Study
+from wav2bold.datasets.budget import first_minutes, held_back
 from wav2bold.datasets.shards import Shards, open_shards
 from wav2bold.datasets.splits import split_stories
 from wav2bold.datasets.windows import windows
@@ -25,7 +26,9 @@ Task = Mapping[str, Any]
 """What to refine, JSON-like: `number`; `configuration`, a `Configuration`; `subjects`, who are refined
 jointly, or one after the other where there is `reduce`, a `Reduction` of their scores; `out`, the folder for
 the refined encoder, absent where none is wanted; `origin`, written into it; `predictions`, as `Kept.task` has
-it, absent where they aren't kept; `name`, what it is called where it is no trial of a sweep."""
+it, absent where they aren't kept; `minutes`, how much of the training stories is used, the last of it to
+choose the epoch in place of validation stories, absent for all; `name`, what it is called where it is no
+trial of a sweep."""
 KEPT_BYTES = 256 << 20
 """Of BOLD that a process keeps beside that in use, for a trial that goes from subject to subject: a third of
 what its libraries take."""
@@ -36,7 +39,7 @@ class Workshop:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self._material: dict[tuple[str, ...], Material] = {}
+        self._material: dict[tuple[tuple[str, ...], float | None], Material] = {}
 
     def reports(
         self, task: Task, team: Team = ALONE, checkpoint: Path | None = None
@@ -48,7 +51,7 @@ class Workshop:
         out = Path(task["out"]) if task.get("out") is not None else None
         if checkpoint is None and out is not None:
             checkpoint = checkpoint_beside(out)
-        material = self.material_for(tuple(task["subjects"]))
+        material = self.material_for(tuple(task["subjects"]), task.get("minutes"))
         configuration = Configuration.model_validate(task["configuration"])
         shown: Shown = unseen
         if "predictions" in task:
@@ -71,22 +74,24 @@ class Workshop:
             if checkpoint is not None:
                 shutil.rmtree(checkpoint, ignore_errors=True)
 
-    def material_for(self, subjects: tuple[str, ...]) -> Material:
-        """What these subjects' refinements share; it is kept, and that of others as far as there is room."""
-        found = self._material.pop(subjects, None)
+    def material_for(self, subjects: tuple[str, ...], minutes: float | None = None) -> Material:
+        """What these subjects' refinements share; it is kept, and that of others as far as there is room.
+
+        minutes: as in `Task`.
+        """
+        found = self._material.pop((subjects, minutes), None)
         if found is None:
             while sum(map(_bytes, self._material.values())) > KEPT_BYTES:
                 self._material.popitem()  # the last: trials ask in one order, and next for the first
             stories = split_stories(self.study.split, self.shards.card)
-            longest = longest_history(self.study)
-            found = Material(
-                encoder=self.encoder,
-                shards=self.shards,
-                store=self.store,
-                train=windows(self.shards, subjects, stories.train, longest),
-                validation=windows(self.shards, subjects, stories.validation, longest),
-            )
-        self._material[subjects] = found
+            longest, tr_s = longest_history(self.study), self.shards.card.tr_s
+            train = windows(self.shards, subjects, stories.train, longest)
+            if minutes is None:
+                validation = windows(self.shards, subjects, stories.validation, longest)
+            else:
+                train, validation = held_back(first_minutes(train, tr_s, minutes), tr_s, longest)
+            found = Material(self.encoder, self.shards, self.store, train, validation)
+        self._material[subjects, minutes] = found
         return found
 
     @cached_property
