@@ -283,6 +283,19 @@ QUICK = [
         ("no sub-0001", "did you mean sub-001?"),
         paper,
     ),
+    # scanning time
+    Case(
+        "minutes that are no numbers",
+        "efficiency study.yaml --subject sub-001 --minutes 5,ten",
+        ("--minutes: 5,ten are no numbers", "write them as in 5,10,20"),
+        study(),
+    ),
+    Case(
+        "minutes of nobody",
+        "efficiency study.yaml --subject sub-0001",
+        ("no sub-0001", "did you mean sub-001?"),
+        study(),
+    ),
     # where results go
     Case("simulate into a full folder", f"simulate full {SMALL}", ("full: is not empty",), full),
     Case("simulate onto a file", f"simulate x.yaml {SMALL}", ("x.yaml: is a file",), text("x.yaml", "")),
