@@ -77,11 +77,14 @@ def inside(random: np.random.Generator, targets: int) -> Inside:
 
 
 def layer_scores(names: list[str], random: np.random.Generator) -> tuple[LayerScore, ...]:
-    """Of three hidden states, the second highest; without intervals, as for several subjects."""
+    """Of three hidden states, the second highest; with intervals for one subject alone."""
+
+    def interval(value: float) -> Interval:
+        reach = 0.02 if len(names) == 1 else math.nan
+        return Interval(value, value - reach, value + reach)
+
     return tuple(
-        LayerScore(
-            encoder, name, layer, None, Interval(0.1 * rank + random.normal(0, 0.01), math.nan, math.nan)
-        )
+        LayerScore(encoder, name, layer, None, interval(0.1 * rank + random.normal(0, 0.01)))
         for encoder, gain in (("frozen", 0), ("refined", 0.5))
         for name in names
         for layer, rank in enumerate((1, 3 + gain, 2 + gain))

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of a page that has every section a study can have."""
-    findings = made_up.findings(subjects=2, trials=6)
+    findings = made_up.findings(subjects=1, trials=6)
     weights = np.array([0.2, 0.5, 0.3])
     weighed = {name: dataclasses.replace(one, layer_weights=weights) for name, one in findings.inside.items()}
     path = tmp_path_factory.mktemp("page") / "report.html"
@@ -77,7 +77,7 @@ def opened(request: pytest.FixtureRequest, browser: Browser, address: str, schem
 def test_every_figure_is_seen_within_the_window(opened: Watched) -> None:
     width = opened.page.viewport_size["width"]
     seen = opened.page.eval_on_selector_all("figure svg.chart, figure img", SIZES)
-    assert len(seen) >= 15
+    assert len(seen) >= 12
     for what, across, high, left, right in seen:
         assert across >= 100, what
         assert high >= 40, what
