@@ -107,7 +107,9 @@ def superb(
     rows = rows_of(scores)
     write_whole(benchmark.results / "results.json", as_json(rows))
     write_whole(benchmark.results / "results.csv", as_csv(rows))
-    names = tuple((f"{task} with {encoder}", _reason(error)) for (encoder, task), error in failed.items())
+    names = tuple(
+        (f"{place[1]} with {place[0]}", _reason(failed[place])) for place in places if place in failed
+    )
     return Benchmarked(rows, kept, names)
 
 
@@ -143,7 +145,8 @@ def _remember(
     tracker: Tracker, parent: str, benchmark: Benchmark, place: tuple[str, str], score: Score
 ) -> None:
     encoder, task = place
-    params = {"encoder": encoder, "task": task, **vars(benchmark.options), **score.deviations}
+    params = {"encoder": encoder, "task": task, **vars(benchmark.options)}
+    params |= {f"deviation.{name}": said for name, said in score.deviations.items()}
     params["rate"] = " ".join(f"{rate:g}" for rate in score.rates)
     run_id = tracker.begin_run("superb score", f"{task} {encoder}", params, parent)
     metrics = {"score": score.value} | {f"weight.{layer}": float(w) for layer, w in enumerate(score.weights)}
