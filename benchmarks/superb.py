@@ -1,8 +1,8 @@
 """What SUPERB costs beside a loop that hears every batch again.
 
-`superb_pooled_speedup`: a head of ks at one learning rate, trained for as many updates as published: per update,
-hearing its batch of 32 words of 1 s with wav2vec2-base's shape and stepping, over stepping on stored means; the
-one-off hearing of a training set of 51,094 words is shared out over the updates.
+`superb_pooled_speedup`: one learning rate of ks. Time of an update that hears its batch, 32 words of 1 s with an
+encoder of wav2vec2-base's shape, over that of an update on stored means with its share of hearing once: 51,094
+words that train by 200,000 updates.
 """
 
 import statistics
