@@ -1,7 +1,7 @@
 """What SUPERB costs beside a loop that hears every batch again.
 
-`superb_pooled_speedup`: one learning rate of ks. Time of an update that hears its batch, 32 words of 1 s with an
-encoder of wav2vec2-base's shape, over that of an update on stored means with its share of hearing once: 51,094
+`superb_pooled_speedup`: one learning rate of ks. Time of an update that hears its batch, 32 words of 1 s with
+wav2vec2-base's shape, over that of an update on stored means with its share of hearing once: 51,094
 words that train by 200,000 updates.
 """
 

@@ -6,6 +6,7 @@ it: a published data set has many takes of a word, and packages bring one.
 
 import csv
 import functools
+import gzip
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -208,3 +209,42 @@ def iemocap(root: Path, takes: int = 5) -> None:
         told = home / "dialog" / "EmoEvaluation" / f"{dialog}.txt"
         told.parent.mkdir(parents=True, exist_ok=True)
         told.write_text("".join(lines))
+
+
+def librispeech(root: Path, utterances: int = 10, *, same: bool = False) -> None:
+    """LibriSpeech of three parts and a lexicon: prompts and what they say, phones being letters.
+
+    same: whether all parts hold the same utterances.
+    """
+    home = root / "LibriSpeech"
+    said = {
+        name: text
+        for name, text in transcripts().items()
+        if set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ") and 2 <= len(text.split()) <= 5
+    }
+    names = sorted(said)[: utterances if same else 3 * utterances]
+    words = set[str]()
+    for place, part in enumerate(("train-clean-100", "dev-clean", "test-clean")):
+        own = names if same else names[place * utterances : (place + 1) * utterances]
+        folder = home / part / "7" / str(place)
+        lines = []
+        for number, name in enumerate(own):
+            utterance = f"7-{place}-{number:04d}"
+            path = folder / f"{utterance}.flac"
+            write(path, prompt(name))
+            lines.append(f"{utterance} {said[name]}\n")
+            words |= set(said[name].split())
+        (folder / f"7-{place}.trans.txt").write_text("".join(lines))
+    lexicon = "".join(f"{word}\t{' '.join(word.replace(chr(39), ''))}\n" for word in sorted(words))
+    (home / "librispeech-lexicon.txt").write_text(lexicon)
+
+
+def transcripts() -> dict[str, str]:
+    """What the English prompts say, in capitals, by the prompt's path."""
+    listed = next(asterisk_prompts().rglob("core-sounds-en.txt.gz"))
+    found = {}
+    for line in gzip.decompress(listed.read_bytes()).decode().splitlines():
+        name, colon, text = line.partition(": ")
+        if colon and not line.startswith(";") and (prompts() / f"{name}.g722").is_file():
+            found[name] = " ".join(text.upper().replace(".", " ").replace(",", " ").split())
+    return found

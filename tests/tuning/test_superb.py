@@ -14,7 +14,7 @@ from wav2bold.errors import DataError, EncoderError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.superb.protocol import Options
-from wav2bold.trainables.superb.tasks import score_task
+from wav2bold.trainables.superb.scoring import score_tasks
 
 SHORT = Options(updates=30, rates=(1e-2, 1e-3))
 TASKS = ("ks", "er")
@@ -57,8 +57,8 @@ def test_parallel_equals_serial(
         for row in found.rows:
             encoder = load_encoder(row.encoder)
             store = ActivationStore(tmp_path / "store")
-            alone, _ = score_task(encoder, row.task, data, tmp_path / encoder.digest / row.task, store, SHORT)
-            assert alone.to_json() == row.score.to_json()
+            alone = score_tasks(encoder, [row.task], data, tmp_path / encoder.digest, store, SHORT)
+            assert alone[row.task][0].to_json() == row.score.to_json()
     finally:
         torch.set_num_threads(threads)
 

@@ -17,7 +17,8 @@ from wav2bold.progress import Progress, silent
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.superb.protocol import Options, Score
-from wav2bold.trainables.superb.tasks import hearing, score_task
+from wav2bold.trainables.superb.scoring import RESULT, Scored, hearing, score_tasks
+from wav2bold.trainables.superb.tasks import heard_together
 from wav2bold.tuning.tracking import REASON, Tracker
 
 RETRIES = 2
@@ -42,10 +43,10 @@ class Benchmark:
     max_gb: float | None = None
     name: str = "superb"
 
-    def folder(self, encoder: str, task: str) -> Path:
-        """Where one score is kept."""
+    def folder(self, encoder: str) -> Path:
+        """Where an encoder's scores are kept, by task."""
         word = "".join(sign if sign.isalnum() else "-" for sign in encoder).strip("-")
-        return self.results.resolve() / "scores" / f"{word[-40:]}-{short_digest(encoder)[:6]}" / task
+        return self.results.resolve() / "scores" / f"{word[-40:]}-{short_digest(encoder)[:6]}"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def superb(
     """
     tracker = Tracker(benchmark)
     places = [(encoder, task) for encoder in benchmark.encoders for task in benchmark.tasks]
+    groups = [(encoder, group) for encoder in benchmark.encoders for group in heard_together(benchmark.tasks)]
     found: dict[tuple[str, str], Score] = {}
     failed: dict[tuple[str, str], Exception] = {}
     kept = 0
@@ -78,22 +80,23 @@ def superb(
             task = ray.remote(_score).options(
                 num_cpus=benchmark.cpus, num_gpus=benchmark.gpus, max_retries=RETRIES
             )
-            waiting = {task.remote(benchmark, *place): place for place in places}
+            waiting = {task.remote(benchmark, *group): group for group in groups}
             while waiting:
                 ready, _ = ray.wait(list(waiting))
                 for one in ready:
-                    place = waiting.pop(one)
+                    encoder, group = waiting.pop(one)
                     outcome = _outcome(one)
-                    if isinstance(outcome, Exception):
-                        failed[place] = outcome
-                        _remember_failure(tracker, parent, place, outcome)
-                    else:
-                        found[place], was_kept = outcome
-                        kept += was_kept
-                        if not was_kept:
-                            _remember(tracker, parent, benchmark, place, found[place])
-                    done = len(places) - len(waiting)
-                    progress(f"{place[1]} with {place[0]}", done, len(places))
+                    for name in group:
+                        place = encoder, name
+                        if isinstance(outcome, Exception):
+                            failed[place] = outcome
+                            _remember_failure(tracker, parent, place, outcome)
+                        else:
+                            found[place], was_kept = outcome[name]
+                            kept += was_kept
+                            if not was_kept:
+                                _remember(tracker, parent, benchmark, place, found[place])
+                    progress(f"{', '.join(group)} with {encoder}", len(found) + len(failed), len(places))
         status = "FAILED" if failed else "FINISHED"
     finally:
         tracker.end(parent, status)
@@ -113,8 +116,8 @@ def superb(
     return Benchmarked(rows, kept, names)
 
 
-def _score(benchmark: Benchmark, encoder: str, task: str) -> tuple[Score, bool] | UserError:
-    """A Ray task: one score, or the user's mistake that Ray would write its own lines about."""
+def _score(benchmark: Benchmark, encoder: str, group: tuple[str, ...]) -> Scored | UserError:
+    """A Ray task: scores in one group, or the user's mistake that Ray would write its own lines about."""
     torch.set_num_threads(max(benchmark.cpus, 1))
     torch.set_flush_denormal(True)
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -122,15 +125,15 @@ def _score(benchmark: Benchmark, encoder: str, task: str) -> tuple[Score, bool] 
         device = "cuda" if benchmark.gpus > 0 and torch.cuda.is_available() else "cpu"
         loaded = hearing(load_encoder(encoder, device), benchmark.options.normalize_wav)
         store = ActivationStore(benchmark.results.resolve() / "activations", benchmark.max_gb)
-        folder = benchmark.folder(encoder, task)
-        return score_task(loaded, task, benchmark.data.resolve(), folder, store, benchmark.options)
+        folder = benchmark.folder(encoder)
+        return score_tasks(loaded, group, benchmark.data.resolve(), folder, store, benchmark.options)
     except UserError as error:
         return error
 
 
-def _outcome(reference: Any) -> tuple[Score, bool] | Exception:
+def _outcome(reference: Any) -> Scored | Exception:
     try:
-        outcome: tuple[Score, bool] | UserError = ray.get(reference)
+        outcome: Scored | UserError = ray.get(reference)
     except ray.exceptions.RayError as error:
         return error
     return outcome
@@ -151,7 +154,7 @@ def _remember(
     run_id = tracker.begin_run("superb score", f"{task} {encoder}", params, parent)
     metrics = {"score": score.value} | {f"weight.{layer}": float(w) for layer, w in enumerate(score.weights)}
     tracker.metrics(run_id, metrics, step=0)
-    tracker.artifact(run_id, benchmark.folder(encoder, task) / "result.json")
+    tracker.artifact(run_id, benchmark.folder(encoder) / task / RESULT)
     tracker.end(run_id)
 
 

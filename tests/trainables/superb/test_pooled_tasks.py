@@ -9,13 +9,20 @@ import pytest
 from wav2bold.errors import DataError, StudyError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import fitting, tasks
+from wav2bold.trainables.superb import fitting, scoring
 from wav2bold.trainables.superb.protocol import Options, Score, score_from
-from wav2bold.trainables.superb.tasks import TASKS, check_needs, check_tasks, hearing, score_task
+from wav2bold.trainables.superb.scoring import hearing, score_tasks
+from wav2bold.trainables.superb.tasks import TASKS, check_needs, check_tasks
 
 SHORT = Options(updates=300, rates=(1e-2, 1e-3), crops=2)
 LEAST = {"ks": (1 / 12, 0.3), "ic": (1 / 12, 0.4), "sid": (1 / 3, 0.5), "er": (1 / 4, 0.5)}
 """Chance, and what an encoder with random weights must reach; it reaches 0.44, 0.71, 0.71 and 0.82."""
+
+
+def score_task(
+    encoder: Encoder, name: str, data: Path, folder: Path, store: ActivationStore, options: Options
+) -> tuple[Score, bool]:
+    return score_tasks(encoder, [name], data, folder, store, options)[name]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,7 @@ def scores(
     data: Path, encoder: Encoder, store: ActivationStore, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Score]:
     out = tmp_path_factory.mktemp("out")
-    return {name: score_task(encoder, name, data, out / name, store, SHORT)[0] for name in LEAST}
+    return {name: score_task(encoder, name, data, out, store, SHORT)[0] for name in LEAST}
 
 
 @pytest.mark.parametrize("name", LEAST)
@@ -112,7 +119,7 @@ def test_training_that_was_killed_goes_on_to_the_same_numbers(
     assert steps == [6, 12, 18, 24, *range(30, 61, 6)], "nothing was done twice"
     assert not was_kept
     assert again.to_json() == whole.to_json()
-    assert [path.name for path in (tmp_path / "killed").iterdir()] == [tasks.RESULT]
+    assert [path.name for path in (tmp_path / "killed" / "ks").iterdir()] == [scoring.RESULT]
 
 
 def test_a_shortened_run_says_so(scores: dict[str, Score]) -> None:

@@ -41,3 +41,22 @@ class Draws:
             else:
                 self._epoch = epoch, random.choice(self._rows, len(self._rows), p=self._share)
         return self._epoch[1][within * self._batch : (within + 1) * self._batch]
+
+
+class Buckets:
+    """Rows of each step's batch where a batch's clips are of similar length, as `Draws` otherwise.
+
+    rows: (N,) that train.  lengths: (N,) of them, by which batches are cut; they come in another order each
+    epoch.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], lengths: NDArray[np.int64], batch: int, seed: int) -> None:
+        ordered = rows[np.argsort(-lengths, kind="stable")]
+        self._batches = [ordered[first : first + batch] for first in range(0, len(rows), batch)]
+        self._seed = seed
+
+    def __call__(self, step: int) -> NDArray[np.int64]:
+        """The rows of step 0, 1, ..."""
+        epoch, within = divmod(step, len(self._batches))
+        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._batches))
+        return np.asarray(self._batches[order[within]])
