@@ -214,13 +214,14 @@ def iemocap(root: Path, takes: int = 5) -> None:
 def librispeech(root: Path, utterances: int = 10, *, same: bool = False) -> None:
     """LibriSpeech of three parts and a lexicon: prompts and what they say, phones being letters.
 
-    same: whether all parts hold the same utterances.
+    same: whether all parts hold the same utterances, of a word or two each.
     """
     home = root / "LibriSpeech"
+    lengths = range(1, 3) if same else range(2, 6)
     said = {
         name: text
         for name, text in transcripts().items()
-        if set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ") and 2 <= len(text.split()) <= 5
+        if set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ") and len(text.split()) in lengths
     }
     names = sorted(said)[: utterances if same else 3 * utterances]
     words = set[str]()

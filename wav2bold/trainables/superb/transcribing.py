@@ -18,15 +18,15 @@ from torch import Tensor
 
 from wav2bold.options import write_whole
 from wav2bold.trainables.encoder import Encoder
-from wav2bold.trainables.superb.clips import Clip, in_equal_lengths, samples_of
+from wav2bold.trainables.superb.clips import Clip, samples_of, sound_of
 from wav2bold.trainables.superb.draws import Buckets
 from wav2bold.trainables.superb.edits import edits
 from wav2bold.trainables.superb.frame_heads import FrameHead, ctc_loss, told_tokens
-from wav2bold.trainables.superb.hidden import SAMPLES_AT_ONCE, all_states, check_frames
+from wav2bold.trainables.superb.hidden import all_states, check_frames
 from wav2bold.trainables.superb.librispeech import Spoken
 
 MAX_NORM = 1.0
-BYTES_AT_ONCE = 10**9
+BYTES_AT_ONCE = BYTES_KEPT = 10**9
 """Of hidden states that heads see together: 25,000 frames of the base size, a batch of 32 at 15 s."""
 
 
@@ -75,23 +75,46 @@ class _Pupil:
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def states_of(encoder: Encoder, clips: Sequence[Clip]) -> Iterator[tuple[list[int], list[Tensor]]]:
-    """Hidden states of all clips, the shortest first, as many together as there is room for.
+class Listener:
+    """An encoder that hears utterances, each by itself and so without padding, and remembers some.
 
-    Numbers (B,), and (L, F, D) of each. They are heard without padding, and may be padded from here on.
+    Those heard first are remembered, as far as BYTES_KEPT goes: of a small data set all of them.
     """
-    found, states, size = list[int](), list[Tensor](), 0
-    for numbers, sounds_BS in in_equal_lengths(clips, SAMPLES_AT_ONCE):
-        check_frames(encoder, clips[numbers[0]], sounds_BS.shape[1])
-        states_LBFD = all_states(encoder, sounds_BS)
-        if found and size + states_LBFD.nbytes > BYTES_AT_ONCE:
-            yield found, states
-            found, states, size = [], [], 0
-        found += numbers.tolist()
-        states += states_LBFD.unbind(1)
-        size += states_LBFD.nbytes
-    if found:
-        yield found, states
+
+    def __init__(self, encoder: Encoder, clips: Sequence[Clip]) -> None:
+        self.encoder, self._clips = encoder, clips
+        self._kept: dict[int, Tensor] = {}
+        self._room = BYTES_KEPT
+
+    def __call__(self, rows: NDArray[np.int64]) -> Iterator[tuple[list[int], list[Tensor]]]:
+        """Hidden states of clips by number, as many together as there is room for, the longest first.
+
+        Places in `rows`, and (L, F, D) of each.
+        """
+        places, states, size = list[int](), list[Tensor](), 0
+        lengths = [samples_of(self._clips[int(row)]) for row in rows]
+        for place in np.argsort(lengths, kind="stable")[::-1].tolist():
+            one = self._heard(int(rows[place]))
+            if places and size + one.nbytes > BYTES_AT_ONCE:
+                yield places, states
+                places, states, size = [], [], 0
+            places.append(place)
+            states.append(one)
+            size += one.nbytes
+        if places:
+            yield places, states
+
+    def _heard(self, row: int) -> Tensor:
+        found = self._kept.get(row)
+        if found is not None:
+            return found
+        sound = sound_of(self._clips[row])
+        check_frames(self.encoder, self._clips[row], len(sound))
+        states_LFD = all_states(self.encoder, sound[None])[:, 0]
+        if states_LFD.nbytes <= self._room:
+            self._room -= states_LFD.nbytes
+            self._kept[row] = states_LFD
+        return states_LFD
 
 
 def learn(
@@ -109,26 +132,27 @@ def learn(
     checkpoint: folder for where training is at each look at the dev set; one of the same identity is gone
     on with, to the same numbers. What is drawn (dropout, SpecAugment) is drawn alike for every rate.
     """
+    listener = Listener(encoder, spoken.clips)
     pupils = [_pupil(encoder, lesson, rate, seed) for lesson in lessons for rate in rates]
     train = spoken.fold.train
-    lengths = np.array([samples_of(spoken.clips[row]) for row in train])
+    lengths = np.array([samples_of(spoken.clips[int(row)]) for row in train])
     draws = Buckets(train, lengths, batch, seed)
     last = max(lesson.updates for lesson in lessons)
     step = _go_on(checkpoint, identity, pupils)
     while step < last:
         learning = [pupil for pupil in pupils if step < pupil.lesson.updates]
-        _update(encoder, spoken, draws(step), learning, (seed, step))
+        _update(listener, draws(step), learning, (seed, step))
         step += 1
         due = [one for one in learning if step % one.lesson.every == 0 or step == one.lesson.updates]
         if due:
-            _look(encoder, spoken, due)
+            _look(listener, spoken, due)
             _keep(checkpoint, identity, pupils, step)
     found = {}
     for lesson in lessons:
         own = [pupil for pupil in pupils if pupil.lesson is lesson]
         winner = min(own, key=lambda pupil: pupil.best_errors)
         winner.head.load_state_dict(winner.best)
-        errors, sizes = _errors(encoder, spoken, spoken.fold.test, [winner])
+        errors, sizes = _errors(listener, spoken.fold.test, [winner])
         found[lesson.name] = Learnt(
             rate=winner.rate,
             dev={pupil.rate: pupil.best_errors for pupil in own},
@@ -148,22 +172,18 @@ def _pupil(encoder: Encoder, lesson: Lesson, rate: float, seed: int) -> _Pupil:
 
 
 def _update(
-    encoder: Encoder,
-    spoken: Spoken,
-    rows: NDArray[np.int64],
-    pupils: Sequence[_Pupil],
-    seed: tuple[int, int],
+    listener: Listener, rows: NDArray[np.int64], pupils: Sequence[_Pupil], seed: tuple[int, int]
 ) -> None:
     """One step of every pupil on the same batch."""
-    clips = [spoken.clips[row] for row in rows]
-    drawn = np.random.SeedSequence(seed)
-    with torch.random.fork_rng(devices=[encoder.device] if encoder.device.type == "cuda" else []):
-        for part, (numbers, states) in enumerate(states_of(encoder, clips)):
+    device = listener.encoder.device
+    drawn = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        for part, (places, states) in enumerate(listener(rows)):
             for pupil in pupils:
-                torch.manual_seed(int(drawn.generate_state(1)[0]) + part)
+                torch.manual_seed(drawn + part)
                 pupil.head.train()
                 told, frames = pupil.head(states)
-                tokens = [pupil.lesson.tokens[rows[number]] for number in numbers]
+                tokens = [pupil.lesson.tokens[rows[place]] for place in places]
                 (ctc_loss(told, frames, tokens) / len(rows)).backward()
     for pupil in pupils:
         norm = torch.nn.utils.clip_grad_norm_(pupil.head.parameters(), MAX_NORM)
@@ -172,9 +192,9 @@ def _update(
         pupil.optimiser.zero_grad()
 
 
-def _look(encoder: Encoder, spoken: Spoken, pupils: Sequence[_Pupil]) -> None:
+def _look(listener: Listener, spoken: Spoken, pupils: Sequence[_Pupil]) -> None:
     """Compare the pupils' dev errors with their fewest."""
-    errors, _ = _errors(encoder, spoken, spoken.fold.dev, pupils)
+    errors, _ = _errors(listener, spoken.fold.dev, pupils)
     for pupil, own in zip(pupils, errors, strict=True):
         lengths = sum(len(pupil.lesson.truth[row]) for row in spoken.fold.dev)
         if own.sum() / lengths < pupil.best_errors:
@@ -183,21 +203,21 @@ def _look(encoder: Encoder, spoken: Spoken, pupils: Sequence[_Pupil]) -> None:
 
 
 def _errors(
-    encoder: Encoder, spoken: Spoken, rows: NDArray[np.int64], pupils: Sequence[_Pupil]
+    listener: Listener, rows: NDArray[np.int64], pupils: Sequence[_Pupil]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Errors of each pupil in each utterance, (pupils, rows), and the mean length of vectors, (L,)."""
     errors = np.zeros((len(pupils), len(rows)))
-    sizes, frames = np.zeros(encoder.layers + 1), 0
+    sizes, frames = np.zeros(listener.encoder.layers + 1), 0
     with torch.no_grad():
-        for numbers, states in states_of(encoder, [spoken.clips[row] for row in rows]):
+        for places, states in listener(rows):
             for one in states:
                 sizes += one.norm(dim=2).sum(1).double().cpu().numpy()
                 frames += one.shape[1]
-            for place, pupil in enumerate(pupils):
+            for number, pupil in enumerate(pupils):
                 pupil.head.eval()
-                for number, tokens in zip(numbers, told_tokens(*pupil.head(states)), strict=True):
-                    truth = pupil.lesson.truth[rows[number]]
-                    errors[place, number] = edits(truth, pupil.lesson.spelled(tokens))
+                for place, tokens in zip(places, told_tokens(*pupil.head(states)), strict=True):
+                    truth = pupil.lesson.truth[rows[place]]
+                    errors[number, place] = edits(truth, pupil.lesson.spelled(tokens))
     return errors, sizes / frames
 
 
