@@ -84,6 +84,20 @@ def test_phones_of_ten_utterances_are_learnt_by_heart(encoder: Encoder, ten: Pat
     assert score.weights.sum() == pytest.approx(1)
 
 
+@pytest.mark.slow
+def test_words_of_ten_utterances_are_learnt_by_heart(
+    encoder: Encoder, ten: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # what keeps heads from learning by heart is left out
+    monkeypatch.setattr(frame_heads, "DROPOUT", 0.0)
+    monkeypatch.setattr(frame_heads, "augmented", lambda summed: summed)
+    store = ActivationStore(tmp_path / "store")
+    options = Options(updates=400, rates=(1e-2,))
+    score, _ = score_tasks(encoder, ["asr"], ten, tmp_path, store, options)["asr"]
+    assert score.value == 0
+    assert score.wholes.sum() == 14
+
+
 def test_tasks_that_learn_together_are_each_as_by_itself_and_go_on_after_a_kill(
     encoder: Encoder, ten: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
