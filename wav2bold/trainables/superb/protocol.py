@@ -1,0 +1,139 @@
+"""What all of SUPERB's tasks share: how a task is set up, and what comes of one."""
+
+# SUPERB: https://arxiv.org/abs/2105.01051; numbers are those of its reference implementation, s3prl
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+"""Learning rates among which each task's is chosen on its dev set."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """How the reference trains a task. every: updates between two looks at the dev set."""
+
+    metric: str
+    updates: int
+    every: int
+    batch: int = 32
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is said for all tasks and encoders.
+
+    updates: of the head; None for as many as published.  rates: to choose from, as published or fewer.
+    crops: fixed stretches of each of sid's training files.  normalize_wav: whether encoders hear normalised
+    sound; None for each as it is.
+    """
+
+    updates: int | None = None
+    rates: tuple[float, ...] = RATES
+    seed: int = 0
+    crops: int = 4
+    normalize_wav: bool | None = None
+
+    def length(self, published: Published) -> tuple[int, int]:
+        """Updates, and updates between two looks at the dev set: at least 10 looks."""
+        updates = self.updates or published.updates
+        return updates, max(min(published.every, updates // 10), 1)
+
+    def deviations(self, published: Published) -> dict[str, str]:
+        """What of these options is not as published, by name."""
+        updates, _ = self.length(published)
+        found = {}
+        if updates != published.updates:
+            found["updates"] = f"{updates:,} of {published.updates:,}"
+        if self.rates != RATES:
+            found["rates"] = ", ".join(f"{rate:g}" for rate in self.rates)
+        return found
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one encoder reached in one task, by test utterance.
+
+    The task's score is sum of `parts` by sum of `wholes`, mean over folds: right answers by answers, or wrong
+    words by words.  parts, wholes, unit, fold: (N,) of each test utterance; unit: what is drawn together
+    where intervals are drawn, the utterance or its speaker.
+    rates: chosen on dev, of each fold.  dev: by fold, then rate, best dev score; NaN where there is none.
+    weights: (L,) of the featurizer, mean over folds.  lengths: (L,) mean length of a hidden state's vectors.
+    """
+
+    task: str
+    metric: str
+    higher_is_better: bool
+    parts: NDArray[np.float64]
+    wholes: NDArray[np.float64]
+    unit: NDArray[np.str_]
+    fold: NDArray[np.int64]
+    rates: tuple[float, ...]
+    dev: tuple[Mapping[float, float], ...]
+    weights: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    deviations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The task's score."""
+        folds = [self.fold == fold for fold in np.unique(self.fold)]
+        return float(np.mean([self.parts[rows].sum() / self.wholes[rows].sum() for rows in folds]))
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """(L,) weight times mean length of each hidden state, as a share of all: what it adds to the sum."""
+        added = self.weights * self.lengths
+        return np.asarray(added / added.sum())
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as what JSON has; a number that there isn't is null."""
+        return {
+            "task": self.task,
+            "metric": self.metric,
+            "higher_is_better": self.higher_is_better,
+            "value": self.value,
+            "rates": list(self.rates),
+            "dev": [{f"{rate:g}": _number(score) for rate, score in one.items()} for one in self.dev],
+            "weights": self.weights.tolist(),
+            "lengths": self.lengths.tolist(),
+            "deviations": dict(self.deviations),
+            "utterances": {
+                "part": self.parts.tolist(),
+                "whole": self.wholes.tolist(),
+                "unit": self.unit.tolist(),
+                "fold": self.fold.tolist(),
+            },
+        }
+
+
+def score_from(told: Mapping[str, Any]) -> Score:
+    """The score that `Score.to_json` told."""
+    utterances = told["utterances"]
+    return Score(
+        task=told["task"],
+        metric=told["metric"],
+        higher_is_better=told["higher_is_better"],
+        parts=np.array(utterances["part"], np.float64),
+        wholes=np.array(utterances["whole"], np.float64),
+        unit=np.array(utterances["unit"], np.str_),
+        fold=np.array(utterances["fold"], np.int64),
+        rates=tuple(told["rates"]),
+        dev=tuple(
+            {float(rate): math.nan if score is None else score for rate, score in one.items()}
+            for one in told["dev"]
+        ),
+        weights=np.array(told["weights"]),
+        lengths=np.array(told["lengths"]),
+        deviations=dict(told["deviations"]),
+    )
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

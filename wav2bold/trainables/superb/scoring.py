@@ -1,0 +1,197 @@
+"""One encoder's scores in SUPERB's tasks, each kept on disk with all that it was made from."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wav2bold.options import write_whole
+from wav2bold.trainables.activations import ActivationStore
+from wav2bold.trainables.encoder import Encoder, digest_of
+from wav2bold.trainables.superb.clips import digest_of as digest_of_clips
+from wav2bold.trainables.superb.fitting import Plan, fit
+from wav2bold.trainables.superb.hidden import pooled
+from wav2bold.trainables.superb.librispeech import Spoken, read_spoken
+from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
+from wav2bold.trainables.superb.tasks import POOLED, SPOKEN, check_needs
+from wav2bold.trainables.superb.transcribing import Learnt, Lesson, learn
+from wav2bold.trainables.superb.utterances import Fold
+
+FORMAT = 1
+"""Of results on disk: others are made anew."""
+LIBRARIES = ("wav2bold", "torch", "transformers", "numpy")
+"""Another version of these may give other numbers."""
+RESULT = "result.json"
+
+Identity = Mapping[str, Any]
+"""All that a score depends on, JSON-like, by which it is known again."""
+Scored = dict[str, tuple[Score, bool]]
+"""By task, its score and whether that was there already."""
+
+
+def hearing(encoder: Encoder, normalize_wav: bool | None) -> Encoder:
+    """The encoder that hears normalised sound, or doesn't; None: as it is. It is another one by digest."""
+    if normalize_wav is None or encoder.extractor.do_normalize == normalize_wav:
+        return encoder
+    extractor = type(encoder.extractor)(**(encoder.extractor.to_dict() | {"do_normalize": normalize_wav}))
+    return replace(encoder, extractor=extractor, digest=digest_of(encoder.model, extractor))
+
+
+def score_tasks(
+    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, store: ActivationStore, options: Options
+) -> Scored:
+    """One encoder's scores in tasks; those made of the same data and options are there already.
+
+    names: as `heard_together` groups them.  folder: for this encoder; each task has one of its own in it,
+    made if absent, for its result and checkpoints.
+    Raises DataError where data is missing or can't be used.
+    """
+    check_needs(names, data)
+    if names[0] in POOLED:
+        return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
+    return _score_spoken(encoder, names, data, folder, options)
+
+
+def _score_pooled(
+    encoder: Encoder, name: str, data: Path, folder: Path, store: ActivationStore, options: Options
+) -> tuple[Score, bool]:
+    task = POOLED[name]
+    utterances = task.read(data, options)
+    updates, every = options.length(task.published)
+    plan = Plan(updates, every, task.published.batch, options.rates, options.seed)
+    identity = _identity(encoder, name, plan) | {
+        "clips": digest_of_clips(utterances.clips, utterances.root),
+        "truth": _digest(utterances.classes, utterances.labels.tolist(), utterances.folds),
+    }
+    kept = _kept(folder / RESULT, identity)
+    if kept is not None:
+        return kept, True
+    means = pooled(encoder, store, utterances.clips, utterances.root)
+    checkpoints = [folder / f"fold{number}.safetensors" for number in range(len(utterances.folds))]
+    fitted = [
+        fit(utterances, fold, means, plan, encoder.device, checkpoint, identity)
+        for fold, checkpoint in zip(utterances.folds, checkpoints, strict=True)
+    ]
+    tested = np.concatenate([fold.test for fold in utterances.folds])
+    score = _score(
+        name,
+        task.published,
+        options,
+        parts=np.concatenate([one.right for one in fitted]).astype(np.float64),
+        wholes=np.ones(len(tested)),
+        unit=utterances.unit[tested],
+        fold=np.repeat(np.arange(len(fitted)), [len(fold.test) for fold in utterances.folds]),
+        rates=tuple(one.rate for one in fitted),
+        dev=tuple(one.dev for one in fitted),
+        weights=np.mean([one.weights for one in fitted], axis=0),
+        lengths=means.lengths(),
+    )
+    _write(folder / RESULT, identity, score)
+    for checkpoint in checkpoints:
+        checkpoint.unlink(missing_ok=True)
+    return score, False
+
+
+def _score_spoken(
+    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, options: Options
+) -> Scored:
+    """The tasks that aren't kept learn together."""
+    spoken = read_spoken(data)
+    lessons = {name: SPOKEN[name].lesson(data, spoken, options) for name in names}
+    clips = digest_of_clips(spoken.clips, spoken.root)
+    identities = {
+        name: _identity(encoder, name, _plan(name, lesson, options))
+        | {"clips": clips, "truth": _digest(lesson.truth, spoken.fold)}
+        for name, lesson in lessons.items()
+    }
+    kept = {name: _kept(folder / name / RESULT, identities[name]) for name in names}
+    found: Scored = {name: (score, True) for name, score in kept.items() if score is not None}
+    new = [name for name in names if name not in found]
+    if not new:
+        return found
+    learnt = learn(
+        encoder,
+        spoken,
+        [lessons[name] for name in new],
+        options.rates,
+        SPOKEN[new[0]].published.batch,
+        options.seed,
+        folder / new[0],
+        {name: identities[name] for name in new},
+    )
+    for name, one in learnt.items():
+        score = _transcribed(name, one, spoken, options)
+        _write(folder / name / RESULT, identities[name], score)
+        found[name] = score, False
+    (folder / new[0] / "transcribing.safetensors").unlink(missing_ok=True)
+    return found
+
+
+def _plan(name: str, lesson: Lesson, options: Options) -> Plan:
+    batch = SPOKEN[name].published.batch
+    return Plan(lesson.updates, lesson.every, batch, options.rates, options.seed)
+
+
+def _transcribed(name: str, learnt: Learnt, spoken: Spoken, options: Options) -> Score:
+    return _score(
+        name,
+        SPOKEN[name].published,
+        options,
+        parts=learnt.errors,
+        wholes=learnt.lengths,
+        unit=spoken.names[spoken.fold.test],
+        fold=np.zeros(len(learnt.errors), np.int64),
+        rates=(learnt.rate,),
+        dev=(learnt.dev,),
+        weights=learnt.weights,
+        lengths=learnt.sizes,
+    )
+
+
+def _score(name: str, published: Published, options: Options, **found: Any) -> Score:
+    return Score(
+        task=name,
+        metric=published.metric,
+        higher_is_better=published.higher_is_better,
+        deviations=options.deviations(published),
+        **found,
+    )
+
+
+def _identity(encoder: Encoder, name: str, plan: Plan) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "task": name,
+        "encoder": encoder.digest,
+        "normalize_wav": bool(encoder.extractor.do_normalize),
+        "plan": vars(plan) | {"rates": list(plan.rates)},
+        "versions": {library: version(library) for library in LIBRARIES},
+    }
+
+
+def _digest(*parts: Any) -> str:
+    """Content address of what is to be told, and of who trains, chooses and tests."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        for one in part if isinstance(part, tuple) else (part,):
+            known = [rows.tolist() for rows in vars(one).values()] if isinstance(one, Fold) else one
+            hasher.update(repr(known).encode())
+    return hasher.hexdigest()
+
+
+def _kept(path: Path, identity: Identity) -> Score | None:
+    """The score in a file, if there is one of this identity."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return score_from(told["score"]) if told.get("identity") == identity else None
+
+
+def _write(path: Path, identity: Identity, score: Score) -> None:
+    write_whole(path, json.dumps({"identity": identity, "score": score.to_json()}, allow_nan=False))
