@@ -16,8 +16,10 @@ from wav2bold.trainables.superb.tasks import TASKS, check_needs, check_tasks
 
 SHORT = Options(updates=300, rates=(1e-2, 1e-3), crops=2)
 LEAST = {"ks": (1 / 12, 0.3), "ic": (1 / 12, 0.4), "sid": (1 / 3, 0.45), "er": (1 / 4, 0.5)}
-"""Chance, and what encoders with random weights must reach in the mean over SEEDS; they reach 0.49, 0.65, 0.56
-and 0.78."""
+"""Chance, and what encoders with random weights must reach in the mean over SEEDS.
+
+They reach 0.49, 0.65, 0.56 and 0.78.
+"""
 SEEDS = (0, 1, 2)
 
 
