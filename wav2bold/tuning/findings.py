@@ -6,20 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import ray
-import torch
 from numpy.typing import NDArray
 
 from wav2bold.cluster.connect import connected
 from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
-from wav2bold.errors import TrackingError, UserError
-from wav2bold.evaluation.evaluate import Evaluation, evaluate
+from wav2bold.errors import TrackingError
+from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.evaluation.layers import LayerScore
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.checkpoint import origin_of
-from wav2bold.trainables.encoder import load_encoder
 from wav2bold.tuning.best import certainty_in, winner_of
 from wav2bold.tuning.efficiency import Efficiency, efficiencies
 from wav2bold.tuning.inside import Inside, inside_of
@@ -28,8 +25,8 @@ from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.resuming import is_driven
 from wav2bold.tuning.standing import ENDED, Standing, nothing_finished
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
+from wav2bold.tuning.testing import evaluations
 from wav2bold.tuning.tracking import Trial
-from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
 KINDS = ("refined", "refined-paper", "pretrained")
 """Folders that `refine` writes for the best configuration, the paper's, and the control."""
@@ -114,7 +111,7 @@ def find(
     curves: tuple[LayerScore, ...] = ()
     if folders["refined"]:
         with connected(address, cpus):
-            found = _evaluations(study, stories, folders, progress)
+            found = evaluations(study, stories, folders, progress)
             curves = layer_curves(study, stories, folders["refined"], progress) if layers else ()
     return Findings(
         study=study,
@@ -136,30 +133,6 @@ def find(
     )
 
 
-def _evaluations(
-    study: Study,
-    stories: Stories,
-    folders: Mapping[str, Mapping[str, Path]],
-    progress: Progress,
-) -> dict[str, dict[str, Evaluation]]:
-    """Of all refined encoders, by kind and subject. folders: likewise."""
-    places = [(kind, subject, folder) for kind, found in folders.items() for subject, folder in found.items()]
-    evaluations: dict[str, dict[str, Evaluation]] = {kind: {} for kind in folders}
-    task = ray.remote(_evaluate).options(
-        num_cpus=study.search.cpus_per_trial, num_gpus=study.search.gpus_per_trial
-    )
-    waiting = {task.remote(study, stories, subject, folder): kind for kind, subject, folder in places}
-    while waiting:
-        ready, _ = ray.wait(list(waiting))
-        for one in ready:
-            evaluation: Evaluation | UserError = ray.get(one)
-            if isinstance(evaluation, UserError):
-                raise evaluation
-            evaluations[waiting.pop(one)][evaluation.subject] = evaluation
-            progress(f"testing {evaluation.subject}", len(places) - len(waiting), len(places))
-    return {kind: dict(sorted(found.items())) for kind, found in evaluations.items()}
-
-
 def _subsets(study: Study) -> tuple[SubsetScore, ...]:
     roots = (study.results / f"{kind}-subsets" for kind in ("refined", "refined-paper"))
     folders = next(filter(None, map(subset_folders, roots)), [])
@@ -174,21 +147,3 @@ def refined_in(root: Path) -> dict[str, Path]:
         if origin is not None:
             found[str(origin["subject"])] = folder.resolve()
     return found
-
-
-def _evaluate(study: Study, stories: Stories, subject: str, folder: Path) -> Evaluation | UserError:
-    """A Ray task: one subject's scores, or the user's mistake that Ray would write its own lines about."""
-    torch.set_num_threads(max(int(study.search.cpus_per_trial), 1))
-    torch.set_flush_denormal(True)
-    try:
-        return evaluate(
-            load_encoder(study.encoder, device_for(study)),
-            open_shards(study.shards),
-            activation_store(study),
-            stories,
-            subject,
-            folder,
-            longest_history(study),
-        )
-    except UserError as error:
-        return error
