@@ -549,7 +549,7 @@ class Search(Options):
     subjects (objective) it has no meaning: a trial can be stopped after each of them."""
     reduction: Annotated[int, Field(ge=2)] = 4
     """At each rung of asha, one trial in this many goes on. 4 is what its authors take; with 2, short sweeps
-    took two thirds of the epochs of random search, with 4 less than half, and found as much."""
+    took more than half of random search's epochs."""
     max_failures: Annotated[int, Field(ge=0)] = 1
     """How often a trial that died is tried again, before it counts as failed."""
     mlflow_wait_s: Annotated[float, Field(ge=0)] = 300.0
