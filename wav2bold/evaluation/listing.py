@@ -22,7 +22,7 @@ def listing(scores: Sequence[Scored], title: str) -> Group:
     regions = any(one.region is not None for one in scores)
     tables = []
     for encoder in dict.fromkeys(one.encoder for one in scores):
-        table = _table(
+        table = score_table(
             f"{title}: {encoder}",
             words=["subject"] + ["region"] * regions,
             numbers=["layer"] * layers + ["score", "95% interval", "of ceiling", "R2", "predicted"],
@@ -48,7 +48,7 @@ def beyond_listing(rows: Sequence[Beyond], title: str) -> Group:
     """A table per encoder, a row per subject: the encoder beside low-level features of the sound."""
     tables = []
     for encoder in dict.fromkeys(one.encoder for one in rows):
-        table = _table(
+        table = score_table(
             f"{title}: {encoder}",
             words=["subject"],
             numbers=["low level", "encoder", "both", "gain", "95% interval", "unique", "improved"],
@@ -84,7 +84,8 @@ def heading(random_weights: bool, shift_bold: bool, bold_of: str | None) -> str:
     return ", ".join(filter(None, ("Scores on the test stories", *changed)))
 
 
-def _table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+def score_table(title: str, words: Sequence[str], numbers: Sequence[str]) -> Table:
+    """An empty table of scores: columns of words, which fold, and then of numbers, which don't."""
     table = Table(
         title=title,
         title_justify="left",

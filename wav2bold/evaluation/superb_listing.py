@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 
 from wav2bold.evaluation.intervals import Interval
+from wav2bold.evaluation.listing import score_table
 from wav2bold.evaluation.utterances import utterance_interval
 from wav2bold.pages.words import signed
 from wav2bold.trainables.superb.protocol import Score
@@ -50,11 +50,11 @@ def _change(score: Score, first: Score | None) -> Interval | None:
 
 def listing(rows: list[Row]) -> Group:
     """The scores with intervals and changes, and what of the hidden states each task's featurizer takes."""
-    table = _table("SUPERB, in % on the test set")
-    for name in ("task", "metric", "encoder"):
-        table.add_column(name, overflow="fold")
-    for name in ("score", "95% interval", "change", "95% interval", "rate"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = score_table(
+        "SUPERB, in % on the test set",
+        ("task", "metric", "encoder"),
+        ("score", "95% interval", "change", "95% interval", "rate"),
+    )
     for row in rows:
         better = "" if row.score.higher_is_better else " (lower is better)"
         table.add_row(
@@ -76,28 +76,16 @@ def listing(rows: list[Row]) -> Group:
 
 def _layers(rows: list[Row]) -> Table:
     """Shares of the hidden states in the featurizer's sum."""
-    table = _table(
-        "Weights of the hidden states, in %; below them, weights times mean length of their vectors"
+    states = max((len(row.score.weights) for row in rows), default=0)
+    table = score_table(
+        "Weights of the hidden states, in %; below them, weights times mean length of their vectors",
+        ("task", "encoder"),
+        [str(layer) for layer in range(states)],
     )
-    for name in ("task", "encoder"):
-        table.add_column(name, overflow="fold")
-    for layer in range(max((len(row.score.weights) for row in rows), default=0)):
-        table.add_column(str(layer), justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.task, row.encoder, *[f"{100 * weight:.0f}" for weight in row.score.weights])
         table.add_row("", "", *[f"{100 * share:.0f}" for share in row.score.shares], style="dim")
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
 
 
 def _ends(interval: Interval) -> str:

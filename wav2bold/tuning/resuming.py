@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from wav2bold.config import Study
@@ -59,7 +60,7 @@ def only_driver(study: Study) -> Iterator[None]:
 
     Raises TrackingError if another process has it. On a disk that has no locks everybody gets it.
     """
-    path = study.results / f".{study.name}.sweep.lock"
+    path = _lock_of(study)
     with written(path, "results folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+b")
@@ -75,10 +76,15 @@ def only_driver(study: Study) -> Iterator[None]:
 def is_driven(study: Study) -> bool | None:
     """Whether a process drives a sweep of this study into its results folder; None where nothing tells."""
     try:
-        with (study.results / f".{study.name}.sweep.lock").open("r+b") as file:
+        with _lock_of(study).open("r+b") as file:
             return {Lock.OTHERS: True, Lock.HELD: False}.get(take(file))
     except OSError:  # it was never driven from here, or the folder may not be written
         return None
+
+
+def _lock_of(study: Study) -> Path:
+    """What a sweep's driver holds while it lives."""
+    return study.results / f".{study.name}.sweep.lock"
 
 
 def told_apart(trials: Sequence[Trial]) -> tuple[list[Trial], dict[int, str]]:

@@ -6,6 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def class_shares(labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N,) what each of N labels counts where classes count equally; they sum to 1."""
+    _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[which] / len(counts))
+
+
 class Draws:
     """Rows of each step's batch, so that training goes on after an interruption as if there had been none.
 
@@ -25,8 +31,7 @@ class Draws:
         self._rows, self._batch, self._seed = rows, min(batch, len(rows)), seed
         self._share: NDArray[np.float64] | None = None
         if labels is not None:
-            _, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
-            self._share = 1 / counts[which] / len(counts)
+            self._share = class_shares(labels)
         whole = len(rows) // self._batch
         self._steps = whole if drops_last or len(rows) % self._batch == 0 else whole + 1
         self._epoch: tuple[int, NDArray[np.int64]] = (-1, rows)

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from wav2bold.options import write_whole
-from wav2bold.trainables.superb.draws import Draws
+from wav2bold.trainables.superb.draws import Draws, class_shares
 from wav2bold.trainables.superb.hidden import Pooled
 from wav2bold.trainables.superb.pooled_heads import answers, beginning, losses, right
 from wav2bold.trainables.superb.stacked_adam import StackedAdam
@@ -144,8 +144,7 @@ def _shares(utterances: Utterances, rows: NDArray[np.int64]) -> NDArray[np.float
     """(rows,) what each counts in the dev score: equally, or so that each class does."""
     if not utterances.balanced:
         return np.full(len(rows), 1 / len(rows))
-    _, which, counts = np.unique(utterances.labels[rows, 0], return_inverse=True, return_counts=True)
-    return np.asarray(1 / counts[which] / len(counts))
+    return class_shares(utterances.labels[rows, 0])
 
 
 def _keep(path: Path, identity: Mapping[str, Any], adam: StackedAdam, best: _Best) -> None:
