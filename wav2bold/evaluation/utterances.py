@@ -32,28 +32,16 @@ def utterance_interval(
     drawn = np.zeros(draws)
     for fold in folds:
         rows = score.fold == fold
-        counts = _counts(score.unit[rows], draws, random)
-        drawn += _drawn(score, rows, counts)
+        counts = _counts(len(np.unique(score.unit[rows])), draws, random)
+        drawn += score.drawn(rows, counts)
         if minus is not None:
-            drawn -= _drawn(minus, rows, counts)
+            drawn -= minus.drawn(rows, counts)
     spread = (drawn / len(folds)).std(ddof=1) * np.sqrt(units / (units - 1))
     reach = float(stats.t.ppf((1 + LEVEL) / 2, units - 1) * spread)
     return Interval(value, value - reach, value + reach)
 
 
-Counts = tuple[NDArray[np.int64], NDArray[np.float32]]
-
-
-def _counts(unit: NDArray[np.str_], draws: int, random: np.random.Generator) -> Counts:
-    """The number of each utterance's unit, (N,), and how often each draw takes each unit, (R, U)."""
-    _, which = np.unique(unit, return_inverse=True)
-    units = int(which.max()) + 1
-    counts = np.stack([np.bincount(random.integers(0, units, units), minlength=units) for _ in range(draws)])
-    return which, counts.astype(np.float32)
-
-
-def _drawn(score: Score, rows: NDArray[np.bool_], counts: Counts) -> NDArray[np.float64]:
-    """The fold's score in each draw, (R,)."""
-    which, taken = counts
-    parts, wholes = (np.bincount(which, one[rows]) for one in (score.parts, score.wholes))
-    return np.asarray((taken @ parts) / (taken @ wholes), np.float64)
+def _counts(units: int, draws: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """How often each draw takes each unit, (R, U)."""
+    counts = [np.bincount(random.integers(0, units, units), minlength=units) for _ in range(draws)]
+    return np.stack(counts).astype(np.float32)

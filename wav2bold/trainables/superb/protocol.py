@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wav2bold.trainables.superb.statistic import STATISTICS
+
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """Learning rates among which each task's is chosen on its dev set."""
 
@@ -60,11 +62,12 @@ class Options:
 class Score:
     """What one encoder reached in one task, by test utterance.
 
-    The task's score is sum of `parts` by sum of `wholes`, mean over folds: right answers by answers, or wrong
-    words by words.  parts, wholes, unit, fold: (N,) of each test utterance; unit: what is drawn together
-    where intervals are drawn, the utterance or its speaker.
+    The task's score is that statistic (see `STATISTICS`) of `parts` and `wholes`, mean over folds: as a rule
+    sum by sum, right answers by answers, or wrong words by words.  parts, wholes, unit, fold: (N,) of each
+    test utterance; unit: what is drawn together where intervals are drawn, the utterance or its speaker.
     rates: chosen on dev, of each fold.  dev: by fold, then rate, best dev score; NaN where there is none.
     weights: (L,) of the featurizer, mean over folds.  lengths: (L,) mean length of a hidden state's vectors.
+    beside: the same heads and utterances by another metric.
     """
 
     task: str
@@ -79,12 +82,23 @@ class Score:
     weights: NDArray[np.float64]
     lengths: NDArray[np.float64]
     deviations: Mapping[str, str] = field(default_factory=dict)
+    statistic: str = "share"
+    beside: tuple["Score", ...] = ()
 
     @property
     def value(self) -> float:
         """The task's score."""
         folds = [self.fold == fold for fold in np.unique(self.fold)]
-        return float(np.mean([self.parts[rows].sum() / self.wholes[rows].sum() for rows in folds]))
+        once = [np.ones((1, len(np.unique(self.unit[rows]))), np.float32) for rows in folds]
+        return float(np.mean([self.drawn(rows, one) for rows, one in zip(folds, once, strict=True)]))
+
+    def drawn(self, rows: NDArray[np.bool_], counts_RU: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The statistic of some rows in each of R draws, (R,).
+
+        counts_RU: how often each draw takes each of the rows' units, these in the order of their names.
+        """
+        _, unit = np.unique(self.unit[rows], return_inverse=True)
+        return STATISTICS[self.statistic](self.parts[rows], self.wholes[rows], unit, counts_RU)
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -104,6 +118,8 @@ class Score:
             "weights": self.weights.tolist(),
             "lengths": self.lengths.tolist(),
             "deviations": dict(self.deviations),
+            "statistic": self.statistic,
+            "beside": [other.to_json() for other in self.beside],
             "utterances": {
                 "part": self.parts.tolist(),
                 "whole": self.wholes.tolist(),
@@ -132,6 +148,8 @@ def score_from(told: Mapping[str, Any]) -> Score:
         weights=np.array(told["weights"]),
         lengths=np.array(told["lengths"]),
         deviations=dict(told["deviations"]),
+        statistic=told["statistic"],
+        beside=tuple(map(score_from, told["beside"])),
     )
 
 

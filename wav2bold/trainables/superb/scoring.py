@@ -22,7 +22,7 @@ from wav2bold.trainables.superb.tasks import POOLED, SPOKEN, check_needs
 from wav2bold.trainables.superb.transcribing import Learnt, Lesson, learn
 from wav2bold.trainables.superb.utterances import Fold
 
-FORMAT = 1
+FORMAT = 2
 """Of results on disk: others are made anew."""
 LIBRARIES = ("wav2bold", "torch", "transformers", "numpy")
 """Another version of these may give other numbers."""
