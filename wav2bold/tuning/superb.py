@@ -29,7 +29,8 @@ RETRIES = 2
 class Benchmark:
     """What is to be scored, and where. It has an experiment of its own in MLflow.
 
-    data: folder of the data sets.  results: for all that comes of it.  max_gb: of stored means.
+    data: folder of the data sets.  results: for all that comes of it.  max_gb: of stored means, and of frames
+    as far as it goes; None for means alone.
     cpus, gpus: that one task of one encoder holds.
     """
 

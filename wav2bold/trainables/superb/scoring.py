@@ -17,6 +17,7 @@ from wav2bold.trainables.superb.clips import digest_of as digest_of_clips
 from wav2bold.trainables.superb.fitting import Plan, fit
 from wav2bold.trainables.superb.hidden import pooled
 from wav2bold.trainables.superb.librispeech import Spoken, read_spoken
+from wav2bold.trainables.superb.listening import Shelf
 from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
 from wav2bold.trainables.superb.tasks import POOLED, SPOKEN, check_needs
 from wav2bold.trainables.superb.transcribing import Learnt, Lesson, learn
@@ -54,7 +55,7 @@ def score_tasks(
     check_needs(names, data)
     if names[0] in POOLED:
         return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
-    return _score_spoken(encoder, names, data, folder, options)
+    return _score_spoken(encoder, names, data, folder, store, options)
 
 
 def _score_pooled(
@@ -98,7 +99,7 @@ def _score_pooled(
 
 
 def _score_spoken(
-    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, options: Options
+    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, store: ActivationStore, options: Options
 ) -> Scored:
     """The tasks that aren't kept learn together."""
     spoken = read_spoken(data)
@@ -123,6 +124,7 @@ def _score_spoken(
         options.seed,
         folder / new[0],
         {name: identities[name] for name in new},
+        Shelf(store, spoken.root),
     )
     for name, one in learnt.items():
         score = _transcribed(name, one, spoken, options)

@@ -23,7 +23,7 @@ from wav2bold.trainables.superb.draws import Buckets
 from wav2bold.trainables.superb.edits import edits
 from wav2bold.trainables.superb.frame_heads import FrameHead, ctc_loss, told_tokens
 from wav2bold.trainables.superb.librispeech import Spoken
-from wav2bold.trainables.superb.listening import Listener
+from wav2bold.trainables.superb.listening import Listener, Shelf
 
 MAX_NORM = 1.0
 
@@ -82,13 +82,14 @@ def learn(
     seed: int,
     checkpoint: Path,
     identity: Mapping[str, Any],
+    shelf: Shelf,
 ) -> dict[str, Learnt]:
     """Train all lessons at all rates on the same batches; test each with the rate of fewest dev errors.
 
     checkpoint: folder for where training is at each look at the dev set; one of the same identity is gone
     on with, to the same numbers. What is drawn (dropout, SpecAugment) is drawn alike for every rate.
     """
-    listener = Listener(encoder, spoken.clips)
+    listener = Listener(encoder, spoken.clips, shelf)
     pupils = [_pupil(encoder, lesson, rate, seed) for lesson in lessons for rate in rates]
     train = spoken.fold.train
     lengths = np.array([samples_of(spoken.clips[int(row)]) for row in train])
