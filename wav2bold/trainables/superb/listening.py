@@ -115,8 +115,9 @@ class _File:
         if self._mapped is None:
             return None
         first, frames = self._first[row], self.frames[row]
-        vectors = self._mapped[first : first + self._layers * frames]
-        return vectors.unflatten(0, (self._layers, frames)).to(self._encoder.device)
+        vectors: Tensor = self._mapped[first : first + self._layers * frames]
+        states: Tensor = vectors.unflatten(0, (self._layers, frames))
+        return states.to(self._encoder.device)
 
 
 def _files(encoder: Encoder, clips: Sequence[Clip], shelf: Shelf) -> Iterator[_File]:
