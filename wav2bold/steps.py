@@ -308,17 +308,19 @@ def report(
     progress: Progress = silent,
     *,
     layers: bool = True,
+    superb: AnyPath | None = None,
 ) -> "Findings":
     """Score the refined encoders on the test stories and write the page; gives all numbers in it.
 
-    layers: whether every hidden state is scored, too.
+    layers: whether every hidden state is scored, too.  superb: the folder that `superb` wrote, to show it.
     """
     study = _study(study)
     check_file(Path(out))
     with importing():
         from wav2bold.report import report as step
 
-    return step.report(study, Path(out), address, cpus, progress, layers=layers)
+    spoken = None if superb is None else Path(superb)
+    return step.report(study, Path(out), address, cpus, progress, layers=layers, superb=spoken)
 
 
 def efficiency(

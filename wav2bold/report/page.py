@@ -24,6 +24,7 @@ from wav2bold.report.maps import NO_MAPS, maps
 from wav2bold.report.methods import methods
 from wav2bold.report.search_section import search_section
 from wav2bold.report.standing import failed, notices, unrefined
+from wav2bold.report.superb_section import superb_section
 from wav2bold.report.words import percent
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import trial_words
@@ -31,7 +32,7 @@ from wav2bold.tuning.heat_map import heat_map_svg
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 
-PARTS = ("flow.html", "inside.html", "search.html", "efficiency.html")
+PARTS = ("flow.html", "inside.html", "search.html", "efficiency.html", "superb.html")
 """Templates of sections, which page.html includes."""
 UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flow": None, "inside": None}
 """In place of what `_tested` gives where nothing was."""
@@ -82,6 +83,7 @@ def render(findings: Findings) -> str:
         failed=failed(findings.trials),
         search=search_section(findings),
         efficiency=efficiency_section(findings.efficiency),
+        superb=superb_section(findings.superb),
         subsets=[_subset(one) for one in findings.subsets],
         facts=methods(findings),
         footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
