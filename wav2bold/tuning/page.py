@@ -21,6 +21,7 @@ from wav2bold.tuning.figure_tables import sweep_tables, tested_tables
 from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.flow import flow
 from wav2bold.tuning.heat_map import heat_map_svg
+from wav2bold.tuning.histories import histories
 from wav2bold.tuning.inside_page import inside_section
 from wav2bold.tuning.maps import NO_MAPS, maps
 from wav2bold.tuning.methods import methods
@@ -30,7 +31,7 @@ from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.words import percent
 
-PARTS = ("flow.html", "inside.html", "search.html", "efficiency.html")
+PARTS = ("flow.html", "inside.html", "histories.html", "search.html", "efficiency.html")
 """Templates of sections, which page.html includes."""
 UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flow": None, "inside": None}
 """In place of what `_tested` gives where nothing was."""
@@ -43,7 +44,6 @@ def render(findings: Findings) -> str:
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
     charts = {
         "epochs": pictures.epochs(findings.trials, winner),
-        "histories": pictures.histories(findings.trials, winner),
         "subset_gains": heat_map_svg(findings.subsets, "gain"),
         "subset_changes": heat_map_svg(findings.subsets, "change"),
     }
@@ -79,6 +79,7 @@ def render(findings: Findings) -> str:
         yaml=winner.configuration.as_yaml().rstrip(),
         trials=[_trial(trial, winner) for trial in findings.trials],
         failed=failed(findings.trials),
+        histories=histories(findings.trials, winner),
         search=search_section(findings),
         efficiency=efficiency_section(findings.efficiency),
         subsets=[_subset(one) for one in findings.subsets],
