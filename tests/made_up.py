@@ -13,9 +13,9 @@ from wav2bold.datasets.splits import Stories
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.evaluation.layers import LayerScore
+from wav2bold.report.findings import Findings
+from wav2bold.report.inside import Inside
 from wav2bold.trainables.scores import Gain
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.inside import Inside
 from wav2bold.tuning.tracking import Trial
 
 STORIES = ("bakery", "clockmaker", "ferry", "library", "lighthouse")

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from wav2bold.datasets.simulate import Truth
     from wav2bold.evaluation.beyond import Beyond
     from wav2bold.evaluation.scoring import Scored
+    from wav2bold.report.findings import Findings
     from wav2bold.trainables.superb.protocol import Options
     from wav2bold.tuning.efficiency import Efficiency
-    from wav2bold.tuning.findings import Findings
     from wav2bold.tuning.registry import Registered
     from wav2bold.tuning.subjects import RefinedSubjects
     from wav2bold.tuning.superb import Benchmarked
@@ -316,7 +316,7 @@ def report(
     study = _study(study)
     check_file(Path(out))
     with importing():
-        from wav2bold.tuning import report as step
+        from wav2bold.report import report as step
 
     return step.report(study, Path(out), address, cpus, progress, layers=layers)
 

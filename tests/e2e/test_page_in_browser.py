@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from wav2bold.tuning.page import render
+from wav2bold.report.page import render
 
 CHROMIUM = shutil.which("chromium")
 SHOTS = Path(__file__).parents[2] / "build" / "screenshots"

@@ -15,7 +15,7 @@ from torch import nn
 from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import asr, frame_heads, pr, transcribing
+from wav2bold.trainables.superb import asr, frame_heads, learning, pr
 from wav2bold.trainables.superb.draws import Buckets
 from wav2bold.trainables.superb.edits import edits
 from wav2bold.trainables.superb.frame_heads import FrameHead, augmented, ctc_loss, told_tokens
@@ -109,7 +109,7 @@ def test_tasks_that_learn_together_are_each_as_by_itself_and_go_on_after_a_kill(
         for name in ("pr", "asr")
     }
     looks: list[int] = []
-    look = transcribing._look
+    look = learning._look
 
     def killed(*given: object) -> None:
         looks.append(len(looks))
@@ -117,7 +117,7 @@ def test_tasks_that_learn_together_are_each_as_by_itself_and_go_on_after_a_kill(
             raise KeyboardInterrupt
         look(*given)
 
-    monkeypatch.setattr(transcribing, "_look", killed)
+    monkeypatch.setattr(learning, "_look", killed)
     with pytest.raises(KeyboardInterrupt):
         score_tasks(encoder, ["pr", "asr"], ten, tmp_path / "killed", store, options)
     again = score_tasks(encoder, ["pr", "asr"], ten, tmp_path / "killed", store, options)

@@ -10,7 +10,7 @@ from wav2bold.trainables.superb import librispeech
 from wav2bold.trainables.superb.frame_heads import FrameHead
 from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.protocol import Options, Published
-from wav2bold.trainables.superb.transcribing import Lesson
+from wav2bold.trainables.superb.transcribing import CtcLesson
 
 PUBLISHED = Published("word error rate", updates=200_000, every=2_000, higher_is_better=False)
 NEEDS = librispeech.NEEDS
@@ -19,10 +19,10 @@ CHARACTERS = "|ABCDEFGHIJKLMNOPQRSTUVWXYZ'"
 PROJECTED = RECURRENT = 1024
 
 
-def lesson(_data: Path, spoken: Spoken, options: Options) -> Lesson:
+def lesson(_data: Path, spoken: Spoken, options: Options) -> CtcLesson:
     """Characters of every utterance. Raises DataError for one that is none of CHARACTERS."""
     updates, every = options.length(PUBLISHED)
-    return Lesson(
+    return CtcLesson(
         name="asr",
         tokens=tuple(map(tokens_of, spoken.words)),
         truth=spoken.words,

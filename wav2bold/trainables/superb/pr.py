@@ -10,14 +10,14 @@ from wav2bold.trainables.superb import librispeech
 from wav2bold.trainables.superb.frame_heads import FrameHead
 from wav2bold.trainables.superb.librispeech import Spoken, phones_of, read_lexicon
 from wav2bold.trainables.superb.protocol import Options, Published
-from wav2bold.trainables.superb.transcribing import Lesson
+from wav2bold.trainables.superb.transcribing import CtcLesson
 
 PUBLISHED = Published("phone error rate", updates=100_000, every=1_000, higher_is_better=False)
 NEEDS = librispeech.NEEDS | {f"{librispeech.FOLDER}/{librispeech.LEXICON}": librispeech.LEXICON_CURE}
 PROJECTED = 256
 
 
-def lesson(data: Path, spoken: Spoken, options: Options) -> Lesson:
+def lesson(data: Path, spoken: Spoken, options: Options) -> CtcLesson:
     """Phones of every utterance, each word's first pronunciation, stress and all, as in the reference.
 
     Raises DataError for a word that no lexicon has.
@@ -27,7 +27,7 @@ def lesson(data: Path, spoken: Spoken, options: Options) -> Lesson:
     phones = sorted({phone for said in lexicon.values() for phone in said})
     number = {phone: place for place, phone in enumerate(phones, start=1)}
     updates, every = options.length(PUBLISHED)
-    return Lesson(
+    return CtcLesson(
         name="pr",
         tokens=tuple(torch.tensor([number[phone] for phone in said]) for said in truth),
         truth=truth,

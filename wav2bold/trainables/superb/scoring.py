@@ -16,10 +16,11 @@ from wav2bold.trainables.encoder import Encoder, digest_of
 from wav2bold.trainables.superb.clips import digest_of as digest_of_clips
 from wav2bold.trainables.superb.fitting import Plan, fit
 from wav2bold.trainables.superb.hidden import pooled
-from wav2bold.trainables.superb.librispeech import Spoken, read_spoken
+from wav2bold.trainables.superb.learning import CHECKPOINT, Course, Learnt, Lesson, learn
+from wav2bold.trainables.superb.librispeech import read_spoken
 from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
-from wav2bold.trainables.superb.tasks import POOLED, SPOKEN, check_needs
-from wav2bold.trainables.superb.transcribing import Learnt, Lesson, learn
+from wav2bold.trainables.superb.tasks import POOLED, SPOKEN, TASKS, check_needs
+from wav2bold.trainables.superb.transcribing import spoken_course
 from wav2bold.trainables.superb.utterances import Fold
 
 FORMAT = 2
@@ -100,52 +101,59 @@ def _score_pooled(
 def _score_spoken(
     encoder: Encoder, names: Sequence[str], data: Path, folder: Path, options: Options
 ) -> Scored:
-    """The tasks that aren't kept learn together."""
     spoken = read_spoken(data)
-    lessons = {name: SPOKEN[name].lesson(data, spoken, options) for name in names}
-    clips = digest_of_clips(spoken.clips, spoken.root)
+    lessons = [SPOKEN[name].lesson(data, spoken, options) for name in names]
+    course = spoken_course(spoken, SPOKEN[names[0]].published.batch, options.seed)
+    return _score_course(encoder, course, lessons, folder, options)
+
+
+def _score_course(
+    encoder: Encoder, course: Course, lessons: Sequence[Lesson], folder: Path, options: Options
+) -> Scored:
+    """The lessons that aren't kept are learnt together."""
+    clips = digest_of_clips(course.clips, course.root)
     identities = {
-        name: _identity(encoder, name, _plan(name, lesson, options))
-        | {"clips": clips, "truth": _digest(lesson.truth, spoken.fold)}
-        for name, lesson in lessons.items()
+        lesson.name: _identity(encoder, lesson.name, _plan(lesson, options))
+        | {"clips": clips, "truth": _digest(lesson.truth, course.fold)}
+        for lesson in lessons
     }
-    kept = {name: _kept(folder / name / RESULT, identities[name]) for name in names}
+    kept = {name: _kept(folder / name / RESULT, identity) for name, identity in identities.items()}
     found: Scored = {name: (score, True) for name, score in kept.items() if score is not None}
-    new = [name for name in names if name not in found]
+    new = [lesson for lesson in lessons if lesson.name not in found]
     if not new:
         return found
+    place = folder / new[0].name
     learnt = learn(
         encoder,
-        spoken,
-        [lessons[name] for name in new],
+        course,
+        new,
         options.rates,
-        SPOKEN[new[0]].published.batch,
         options.seed,
-        folder / new[0],
-        {name: identities[name] for name in new},
+        place,
+        {lesson.name: identities[lesson.name] for lesson in new},
     )
     for name, one in learnt.items():
-        score = _transcribed(name, one, spoken, options)
+        score = _learnt_score(name, one, course, options)
         _write(folder / name / RESULT, identities[name], score)
         found[name] = score, False
-    (folder / new[0] / "transcribing.safetensors").unlink(missing_ok=True)
+    (place / CHECKPOINT).unlink(missing_ok=True)
     return found
 
 
-def _plan(name: str, lesson: Lesson, options: Options) -> Plan:
-    batch = SPOKEN[name].published.batch
+def _plan(lesson: Lesson, options: Options) -> Plan:
+    batch = TASKS[lesson.name].published.batch
     return Plan(lesson.updates, lesson.every, batch, options.rates, options.seed)
 
 
-def _transcribed(name: str, learnt: Learnt, spoken: Spoken, options: Options) -> Score:
+def _learnt_score(name: str, learnt: Learnt, course: Course, options: Options) -> Score:
     return _score(
         name,
-        SPOKEN[name].published,
+        TASKS[name].published,
         options,
-        parts=learnt.errors,
-        wholes=learnt.lengths,
-        unit=spoken.names[spoken.fold.test],
-        fold=np.zeros(len(learnt.errors), np.int64),
+        parts=learnt.judged.parts,
+        wholes=learnt.judged.wholes,
+        unit=course.unit,
+        fold=np.zeros(len(course.unit), np.int64),
         rates=(learnt.rate,),
         dev=(learnt.dev,),
         weights=learnt.weights,

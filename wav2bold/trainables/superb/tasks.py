@@ -9,7 +9,7 @@ from wav2bold.options import nearest
 from wav2bold.trainables.superb import asr, er, ic, ks, pr, sid
 from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.protocol import Options, Published
-from wav2bold.trainables.superb.transcribing import Lesson
+from wav2bold.trainables.superb.transcribing import CtcLesson
 from wav2bold.trainables.superb.utterances import Utterances
 
 
@@ -28,7 +28,7 @@ class SpokenTask:
 
     published: Published
     needs: Mapping[str, str]
-    lesson: Callable[[Path, Spoken, Options], Lesson]
+    lesson: Callable[[Path, Spoken, Options], CtcLesson]
 
 
 POOLED: Mapping[str, PooledTask] = {

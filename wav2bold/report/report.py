@@ -8,8 +8,8 @@ from wav2bold.errors import DataError
 from wav2bold.evaluation.across_subjects import summary
 from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
+from wav2bold.report.findings import Findings, find
 from wav2bold.trainables.scores import brain_score
-from wav2bold.tuning.findings import Findings, find
 from wav2bold.tuning.tracking import Tracker
 
 
@@ -34,7 +34,7 @@ def report(
         raise DataError(f"{out}: is a folder", "give a file, such as report.html")
     findings = find(study, address, cpus, progress, layers=layers)
     progress("drawing the page", 0, 0)
-    from wav2bold.tuning.page import render  # what draws takes no memory beside the tests
+    from wav2bold.report.page import render  # what draws takes no memory beside the tests
 
     write_whole(out, render(findings))
     tracker = Tracker(study)

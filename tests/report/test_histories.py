@@ -13,9 +13,9 @@ import pytest
 from parsed import Parsed
 from scipy import stats
 
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.histories import AtHistory, by_history, histories
-from wav2bold.tuning.page import render
+from wav2bold.report.findings import Findings
+from wav2bold.report.histories import AtHistory, by_history, histories
+from wav2bold.report.page import render
 from wav2bold.tuning.tracking import Trial
 
 TRUTH = 6

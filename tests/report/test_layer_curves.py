@@ -15,9 +15,9 @@ from wav2bold.evaluation import scoring
 from wav2bold.evaluation.audience import Audience
 from wav2bold.evaluation.layers import LayerScore, layer_scores
 from wav2bold.progress import silent
+from wav2bold.report import layer_curves as curves
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder, save_encoder
-from wav2bold.tuning import layer_curves as curves
 from wav2bold.tuning.workshop import longest_history
 
 LAYERS = 2

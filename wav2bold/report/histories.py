@@ -18,9 +18,9 @@ from wav2bold.evaluation.intervals import Interval
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.pages.numbers import numbers
 from wav2bold.pages.words import listed, score
+from wav2bold.report.tried import scored
 from wav2bold.tuning.tracking import Trial
-from wav2bold.tuning.tried import scored
-from wav2bold.tuning.words import status
+from wav2bold.tuning.trial_words import status
 
 LEAST = 3
 """Values that an interval takes: Student's of two is thirteen times as wide as they lie apart."""

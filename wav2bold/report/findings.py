@@ -16,16 +16,16 @@ from wav2bold.errors import TrackingError
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.evaluation.layers import LayerScore
 from wav2bold.progress import Progress, silent
+from wav2bold.report.inside import Inside, inside_of
+from wav2bold.report.layer_curves import layer_curves
+from wav2bold.report.standing import ENDED, Standing, nothing_finished
+from wav2bold.report.testing import evaluations
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.tuning.best import certainty_in, winner_of
 from wav2bold.tuning.efficiency import Efficiency, efficiencies
-from wav2bold.tuning.inside import Inside, inside_of
-from wav2bold.tuning.layer_curves import layer_curves
 from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.resuming import is_driven
-from wav2bold.tuning.standing import ENDED, Standing, nothing_finished
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
-from wav2bold.tuning.testing import evaluations
 from wav2bold.tuning.tracking import Trial
 
 KINDS = ("refined", "refined-paper", "pretrained")
