@@ -53,7 +53,7 @@ def listing(rows: list[Row]) -> Group:
     table = score_table(
         "SUPERB, in % on the test set",
         ("task", "metric", "encoder"),
-        ("score", "95% interval", "change", "95% interval", "rate"),
+        ("score", "95% interval", "change", "95% interval", "chosen on dev"),
     )
     for row in rows:
         better = "" if row.score.higher_is_better else " (lower is better)"
@@ -65,7 +65,7 @@ def listing(rows: list[Row]) -> Group:
             _ends(row.interval),
             "" if row.change is None else signed(100 * row.change.value),
             "" if row.change is None else _ends(row.change),
-            ", ".join(dict.fromkeys(f"{rate:g}" for rate in row.score.rates)),
+            row.score.chosen,
         )
     deviations = dict.fromkeys(
         f"{row.task}: {name} {said}" for row in rows for name, said in row.score.deviations.items()
@@ -129,14 +129,13 @@ def as_csv(rows: list[Row]) -> str:
         "change",
         "change_low",
         "change_high",
-        "rate",
+        "chosen",
     )
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
         change = row.change or Interval(math.nan, math.nan, math.nan)
         numbers = (*asdict(row.interval).values(), *asdict(change).values())
-        rate = " ".join(f"{rate:g}" for rate in row.score.rates)
         told = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-        writer.writerow([row.task, row.score.metric, row.encoder, *told, rate])
+        writer.writerow([row.task, row.score.metric, row.encoder, *told, row.score.chosen])
     return text.getvalue()

@@ -18,7 +18,10 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 
 @dataclass(frozen=True)
 class Published:
-    """How the reference trains a task. every: updates between two looks at the dev set."""
+    """How the reference trains a task. every: updates between two looks at the dev set.
+
+    updates: of a task without a head 0; its hidden state is chosen on dev, not a rate.
+    """
 
     metric: str
     updates: int
@@ -49,8 +52,10 @@ class Options:
 
     def deviations(self, published: Published) -> dict[str, str]:
         """What of these options is not as published, by name."""
+        found: dict[str, str] = {}
+        if not published.updates:
+            return found
         updates, _ = self.length(published)
-        found = {}
         if updates != published.updates:
             found["updates"] = f"{updates:,} of {published.updates:,}"
         if self.rates != RATES:
@@ -65,8 +70,9 @@ class Score:
     The task's score is that statistic (see `STATISTICS`) of `parts` and `wholes`, mean over folds: as a rule
     sum by sum, right answers by answers, or wrong words by words.  parts, wholes, unit, fold: (N,) of each
     test utterance; unit: what is drawn together where intervals are drawn, the utterance or its speaker.
-    rates: chosen on dev, of each fold.  dev: by fold, then rate, best dev score; NaN where there is none.
-    weights: (L,) of the featurizer, mean over folds.  lengths: (L,) mean length of a hidden state's vectors.
+    rates: chosen on dev, of each fold; none where a hidden state was.  dev: by fold, then by rate or number of
+    the state, best dev score; NaN where there is none.  weights: (L,) of the featurizer, mean over folds.
+    lengths: (L,) mean length of a hidden state's vectors.
     beside: the same heads and utterances by another metric.
     """
 
@@ -99,6 +105,13 @@ class Score:
         """
         _, unit = np.unique(self.unit[rows], return_inverse=True)
         return STATISTICS[self.statistic](self.parts[rows], self.wholes[rows], unit, counts_RU)
+
+    @property
+    def chosen(self) -> str:
+        """What was chosen on dev: learning rates, each once, or a hidden state."""
+        if not self.rates:
+            return f"state {int(self.weights.argmax())}"
+        return " ".join(dict.fromkeys(f"{rate:g}" for rate in self.rates))
 
     @property
     def shares(self) -> NDArray[np.float64]:

@@ -13,13 +13,16 @@ import numpy as np
 from wav2bold.options import write_whole
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, digest_of
+from wav2bold.trainables.superb import qbe
 from wav2bold.trainables.superb.clips import digest_of as digest_of_clips
 from wav2bold.trainables.superb.fitting import Plan, fit
 from wav2bold.trainables.superb.hidden import pooled
 from wav2bold.trainables.superb.learning import CHECKPOINT, Course, Learnt, Lesson, learn
 from wav2bold.trainables.superb.librispeech import read_spoken
 from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
-from wav2bold.trainables.superb.tasks import POOLED, SPOKEN, TASKS, check_needs
+from wav2bold.trainables.superb.searching import search, trials
+from wav2bold.trainables.superb.stdlist import write_stdlist
+from wav2bold.trainables.superb.tasks import POOLED, SEARCHED, SPOKEN, TASKS, check_needs
 from wav2bold.trainables.superb.transcribing import spoken_course
 from wav2bold.trainables.superb.utterances import Fold
 
@@ -53,6 +56,8 @@ def score_tasks(
     Raises DataError where data is missing or can't be used.
     """
     check_needs(names, data)
+    if names[0] in SEARCHED:
+        return {name: _score_searched(encoder, name, data, folder / name, store, options) for name in names}
     if names[0] in POOLED:
         return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
     return _score_spoken(encoder, names, data, folder, options)
@@ -95,6 +100,42 @@ def _score_pooled(
     _write(folder / RESULT, identity, score)
     for checkpoint in checkpoints:
         checkpoint.unlink(missing_ok=True)
+    return score, False
+
+
+def _score_searched(
+    encoder: Encoder, name: str, data: Path, folder: Path, store: ActivationStore, options: Options
+) -> tuple[Score, bool]:
+    asked = qbe.read(data)
+    identity = _identity(encoder, name, None) | {
+        "clips": digest_of_clips(asked.clips, asked.root),
+        "truth": _digest(asked.dev.occurs.tolist(), asked.test.occurs.tolist()),
+    }
+    kept = _kept(folder / RESULT, identity)
+    if kept is not None:
+        return kept, True
+    found = search(encoder, store, asked)
+    documents = [clip.path.stem for clip in asked.documents]
+    for part, queries, sure in zip(
+        qbe.SETS, (asked.dev, asked.test), (found.sure_dev, found.sure_test), strict=True
+    ):
+        write_stdlist(folder / part, queries.names, documents, sure)
+    unit, parts, wholes = trials(asked.test, found.sure_test)
+    score = _score(
+        name,
+        SEARCHED[name].published,
+        options,
+        parts=parts,
+        wholes=wholes,
+        unit=unit,
+        fold=np.zeros(len(unit), np.int64),
+        rates=(),
+        dev=({float(state): value for state, value in enumerate(found.dev)},),
+        weights=np.eye(len(found.dev))[found.state],
+        lengths=found.sizes,
+        statistic="mtwv",
+    )
+    _write(folder / RESULT, identity, score)
     return score, False
 
 
@@ -171,13 +212,14 @@ def _score(name: str, published: Published, options: Options, **found: Any) -> S
     )
 
 
-def _identity(encoder: Encoder, name: str, plan: Plan) -> dict[str, Any]:
+def _identity(encoder: Encoder, name: str, plan: Plan | None) -> dict[str, Any]:
+    """plan: None for a task without a head."""
     return {
         "format": FORMAT,
         "task": name,
         "encoder": encoder.digest,
         "normalize_wav": bool(encoder.extractor.do_normalize),
-        "plan": vars(plan) | {"rates": list(plan.rates)},
+        "plan": None if plan is None else vars(plan) | {"rates": list(plan.rates)},
         "versions": {library: version(library) for library in LIBRARIES},
     }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wav2bold.errors import DataError, StudyError
 from wav2bold.options import nearest
-from wav2bold.trainables.superb import asr, er, ic, ks, pr, sid
+from wav2bold.trainables.superb import asr, er, ic, ks, pr, qbe, sid
 from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.protocol import Options, Published
 from wav2bold.trainables.superb.transcribing import CtcLesson
@@ -31,6 +31,14 @@ class SpokenTask:
     lesson: Callable[[Path, Spoken, Options], CtcLesson]
 
 
+@dataclass(frozen=True)
+class SearchTask:
+    """Of what is found without a head. needs: as in `PooledTask`."""
+
+    published: Published
+    needs: Mapping[str, str]
+
+
 POOLED: Mapping[str, PooledTask] = {
     "ks": PooledTask(ks.PUBLISHED, ks.NEEDS, ks.read),
     "ic": PooledTask(ic.PUBLISHED, ic.NEEDS, ic.read),
@@ -41,7 +49,8 @@ SPOKEN: Mapping[str, SpokenTask] = {
     "pr": SpokenTask(pr.PUBLISHED, pr.NEEDS, pr.lesson),
     "asr": SpokenTask(asr.PUBLISHED, asr.NEEDS, asr.lesson),
 }
-TASKS: Mapping[str, PooledTask | SpokenTask] = {**POOLED, **SPOKEN}
+SEARCHED: Mapping[str, SearchTask] = {"qbe": SearchTask(qbe.PUBLISHED, qbe.NEEDS)}
+TASKS: Mapping[str, PooledTask | SpokenTask | SearchTask] = {**POOLED, **SPOKEN, **SEARCHED}
 
 
 def check_tasks(names: Iterable[str]) -> tuple[str, ...]:
@@ -68,5 +77,5 @@ def check_needs(names: Iterable[str], data: Path) -> None:
 def heard_together(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Tasks by what one pass of the encoder serves: those of what was said together, others by themselves."""
     together = tuple(name for name in names if name in SPOKEN)
-    groups: list[tuple[str, ...]] = [(name,) for name in names if name in POOLED]
+    groups: list[tuple[str, ...]] = [(name,) for name in names if name not in SPOKEN]
     return [*groups, together] if together else groups
