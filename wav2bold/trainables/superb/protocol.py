@@ -70,8 +70,8 @@ class Score:
     The task's score is that statistic (see `STATISTICS`) of `parts` and `wholes`, mean over folds: as a rule
     sum by sum, right answers by answers, or wrong words by words.  parts, wholes, unit, fold: (N,) of each
     test utterance; unit: what is drawn together where intervals are drawn, the utterance or its speaker.
-    rates: chosen on dev, of each fold; none where a hidden state was.  dev: by fold, then by rate or number of
-    the state, best dev score; NaN where there is none.  weights: (L,) of the featurizer, mean over folds.
+    rates: chosen on dev, of each fold; none where a hidden state was.  dev: by fold, then by rate or number
+    of the state, best dev score; NaN where there is none.  weights: (L,) of the featurizer, mean over folds.
     lengths: (L,) mean length of a hidden state's vectors.
     beside: the same heads and utterances by another metric.
     """
