@@ -287,6 +287,38 @@ def quesst14(root: Path, documents: int = 12) -> None:
         (folder / f"quesst14_{part}.rttm").write_text("".join(truth))
 
 
+def snips(root: Path, sentences: int = 10, *, same: bool = False) -> None:
+    """Audio SNIPS, preprocessed: two voices of each part and one of another, prompts being what they say.
+
+    The first word is outside, then comes a slot of one word or more. same: whether all parts hold the same
+    sentences, said in the same way.
+    """
+    home = root / "SNIPS"
+    said = {
+        name: text.split()
+        for name, text in transcripts().items()
+        if set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ") and len(text.split()) in range(2, 4)
+    }
+    names = sorted(said)[: sentences if same else 3 * sentences]
+    kinds = ("artist", "object_type", "city")
+    lines = []
+    for place, (part, voices) in enumerate(
+        (("train", ("Ivy", "Salli", "Brian")), ("valid", ("Amy", "Ivy")), ("test", ("Brian", "Emma", "Amy")))
+    ):
+        own = names if same else names[place * sentences : (place + 1) * sentences]
+        for voice in voices[:1] if same else voices:
+            for number, name in enumerate(own):
+                utterance = f"{voice}-snips-{part}-{number}"
+                write(
+                    home / part / f"{utterance}.wav", prompt(name) if same else take(prompt(name), len(lines))
+                )
+                words = said[name]
+                slots = ["O", *[kinds[names.index(name) % 3]] * (len(words) - 1)]
+                lines.append(f"{utterance} BOS {' '.join(words)} EOS\tO {' '.join(slots)} PlayMusic\n")
+    (home / "all.iob.snips.txt").write_text("".join(lines))
+    (home / "slots.txt").write_text("\n".join(("O", *kinds)))
+
+
 def transcripts() -> dict[str, str]:
     """What the English prompts say, in capitals, by the prompt's path."""
     listed = next(asterisk_prompts().rglob("core-sounds-en.txt.gz"))

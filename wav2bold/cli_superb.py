@@ -27,8 +27,8 @@ def superb(
         Path, typer.Option("--out", help="Folder for scores; run again, it goes on from what is there.")
     ],
     tasks: Annotated[
-        str, typer.Option(help="Of ks, ic, sid, er, pr, asr and qbe, separated by commas.")
-    ] = "ks,ic,sid,er,pr,asr,qbe",
+        str, typer.Option(help="Of ks, ic, sid, er, pr, asr, sf and qbe, separated by commas.")
+    ] = "ks,ic,sid,er,pr,asr,sf,qbe",
     updates: Annotated[
         int | None,
         typer.Option(
@@ -82,7 +82,7 @@ def superb(
     DIR of --data holds what the tasks need, as published:
     ks: speech_commands_v0.01, speech_commands_test_set_v0.01;
     ic: fluent_speech_commands_dataset; sid: VoxCeleb1 with iden_split.txt; er: IEMOCAP_full_release;
-    pr, asr: LibriSpeech, for pr with librispeech-lexicon.txt in it; qbe: quesst14Database.
+    pr, asr: LibriSpeech, for pr with librispeech-lexicon.txt in it; sf: SNIPS; qbe: quesst14Database.
 
     Results: a table here, results.json and results.csv in the --out folder, a run for each score in MLflow.
     """

@@ -153,6 +153,7 @@ def _remember(
     params["chosen"] = score.chosen
     run_id = tracker.begin_run("superb score", f"{task} {encoder}", params, parent)
     metrics = {"score": score.value} | {f"weight.{layer}": float(w) for layer, w in enumerate(score.weights)}
+    metrics |= {one.metric.replace(" ", "_"): one.value for one in score.beside}
     tracker.metrics(run_id, metrics, step=0)
     tracker.artifact(run_id, benchmark.folder(encoder) / task / RESULT)
     tracker.end(run_id)

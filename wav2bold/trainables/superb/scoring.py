@@ -22,7 +22,7 @@ from wav2bold.trainables.superb.librispeech import read_spoken
 from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
 from wav2bold.trainables.superb.searching import search, trials
 from wav2bold.trainables.superb.stdlist import write_stdlist
-from wav2bold.trainables.superb.tasks import POOLED, SEARCHED, SPOKEN, TASKS, check_needs
+from wav2bold.trainables.superb.tasks import POOLED, SEARCHED, SLOTS, SPOKEN, TASKS, check_needs
 from wav2bold.trainables.superb.transcribing import spoken_course
 from wav2bold.trainables.superb.utterances import Fold
 
@@ -58,6 +58,8 @@ def score_tasks(
     check_needs(names, data)
     if names[0] in SEARCHED:
         return {name: _score_searched(encoder, name, data, folder / name, store, options) for name in names}
+    if names[0] in SLOTS:
+        return {name: _score_slots(encoder, name, data, folder, options) for name in names}
     if names[0] in POOLED:
         return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
     return _score_spoken(encoder, names, data, folder, options)
@@ -139,6 +141,13 @@ def _score_searched(
     return score, False
 
 
+def _score_slots(
+    encoder: Encoder, name: str, data: Path, folder: Path, options: Options
+) -> tuple[Score, bool]:
+    course, lesson = SLOTS[name].read(data, options)
+    return _score_course(encoder, course, [lesson], folder, options)[name]
+
+
 def _score_spoken(
     encoder: Encoder, names: Sequence[str], data: Path, folder: Path, options: Options
 ) -> Scored:
@@ -173,10 +182,10 @@ def _score_course(
         place,
         {lesson.name: identities[lesson.name] for lesson in new},
     )
-    for name, one in learnt.items():
-        score = _learnt_score(name, one, course, options)
-        _write(folder / name / RESULT, identities[name], score)
-        found[name] = score, False
+    for lesson in new:
+        score = _learnt_score(lesson, learnt[lesson.name], course, options)
+        _write(folder / lesson.name / RESULT, identities[lesson.name], score)
+        found[lesson.name] = score, False
     (place / CHECKPOINT).unlink(missing_ok=True)
     return found
 
@@ -186,20 +195,31 @@ def _plan(lesson: Lesson, options: Options) -> Plan:
     return Plan(lesson.updates, lesson.every, batch, options.rates, options.seed)
 
 
-def _learnt_score(name: str, learnt: Learnt, course: Course, options: Options) -> Score:
-    return _score(
-        name,
-        TASKS[name].published,
+def _learnt_score(lesson: Lesson, learnt: Learnt, course: Course, options: Options) -> Score:
+    published = TASKS[lesson.name].published
+    sign = -1 if published.higher_is_better else 1  # what is learnt has the least score
+    score = _score(
+        lesson.name,
+        published,
         options,
         parts=learnt.judged.parts,
         wholes=learnt.judged.wholes,
         unit=course.unit,
         fold=np.zeros(len(course.unit), np.int64),
         rates=(learnt.rate,),
-        dev=(learnt.dev,),
+        dev=({rate: sign * value for rate, value in learnt.dev.items()},),
         weights=learnt.weights,
         lengths=learnt.sizes,
     )
+    if lesson.name not in SLOTS:
+        return score
+    said = [(lesson.truth[row], told) for row, told in zip(course.fold.test, learnt.told, strict=True)]
+    beside = [
+        replace(score, metric=metric, higher_is_better=higher, dev=({},), parts=parts, wholes=wholes)
+        for metric, (higher, counted) in SLOTS[lesson.name].beside.items()
+        for parts, wholes in [np.array([counted(*pair) for pair in said], np.float64).T]
+    ]
+    return replace(score, beside=tuple(beside))
 
 
 def _score(name: str, published: Published, options: Options, **found: Any) -> Score:

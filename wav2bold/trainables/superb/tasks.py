@@ -6,10 +6,11 @@ from pathlib import Path
 
 from wav2bold.errors import DataError, StudyError
 from wav2bold.options import nearest
-from wav2bold.trainables.superb import asr, er, ic, ks, pr, qbe, sid
+from wav2bold.trainables.superb import asr, er, ic, ks, pr, qbe, sf, sid
+from wav2bold.trainables.superb.learning import Course
 from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.protocol import Options, Published
-from wav2bold.trainables.superb.transcribing import CtcLesson
+from wav2bold.trainables.superb.transcribing import Counted, CtcLesson
 from wav2bold.trainables.superb.utterances import Utterances
 
 
@@ -32,6 +33,20 @@ class SpokenTask:
 
 
 @dataclass(frozen=True)
+class SlotTask:
+    """Of what was said, with what its words stand for, in a corpus of its own. needs: as in `PooledTask`.
+
+    read: what is to be learnt, of which utterances.  beside: by metric, whether higher is better of it, and
+    what it counts in one utterance.
+    """
+
+    published: Published
+    needs: Mapping[str, str]
+    read: Callable[[Path, Options], tuple[Course, CtcLesson]]
+    beside: Mapping[str, tuple[bool, Counted]]
+
+
+@dataclass(frozen=True)
 class SearchTask:
     """Of what is found without a head. needs: as in `PooledTask`."""
 
@@ -49,8 +64,14 @@ SPOKEN: Mapping[str, SpokenTask] = {
     "pr": SpokenTask(pr.PUBLISHED, pr.NEEDS, pr.lesson),
     "asr": SpokenTask(asr.PUBLISHED, asr.NEEDS, asr.lesson),
 }
+SLOTS: Mapping[str, SlotTask] = {"sf": SlotTask(sf.PUBLISHED, sf.NEEDS, sf.read, sf.BESIDE)}
 SEARCHED: Mapping[str, SearchTask] = {"qbe": SearchTask(qbe.PUBLISHED, qbe.NEEDS)}
-TASKS: Mapping[str, PooledTask | SpokenTask | SearchTask] = {**POOLED, **SPOKEN, **SEARCHED}
+TASKS: Mapping[str, PooledTask | SpokenTask | SlotTask | SearchTask] = {
+    **POOLED,
+    **SPOKEN,
+    **SLOTS,
+    **SEARCHED,
+}
 
 
 def check_tasks(names: Iterable[str]) -> tuple[str, ...]:
