@@ -41,11 +41,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frame_heads, "augmented", lambda summed, *_: summed)
 
 
+@pytest.mark.slow
 def test_slots_of_ten_utterances_are_learnt_by_heart(
     encoder: Encoder, ten: Path, tmp_path: Path, small: None
 ) -> None:
     store = ActivationStore(tmp_path / "store")
-    score, _ = score_tasks(encoder, ["sf"], ten, tmp_path, store, Options(updates=120, rates=(1e-2,)))["sf"]
+    score, _ = score_tasks(encoder, ["sf"], ten, tmp_path, store, Options(updates=300, rates=(1e-2,)))["sf"]
     (errors,) = score.beside
     assert score.value == 1
     assert errors.value == 0

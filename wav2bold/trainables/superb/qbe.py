@@ -11,7 +11,7 @@ from wav2bold.errors import DataError
 from wav2bold.trainables.superb.clips import Clip
 from wav2bold.trainables.superb.protocol import Published
 
-PUBLISHED = Published("MTWV", updates=0, every=0)
+PUBLISHED = Published("MTWV", updates=0, every=0, statistic="mtwv")
 FOLDER = "quesst14Database"
 CURE = "unpack https://speech.fit.vutbr.cz/files/quesst14Database.tgz there"
 SETS = ("dev", "eval")

@@ -22,11 +22,11 @@ from wav2bold.trainables.superb.librispeech import read_spoken
 from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
 from wav2bold.trainables.superb.searching import search, trials
 from wav2bold.trainables.superb.stdlist import write_stdlist
-from wav2bold.trainables.superb.tasks import POOLED, SEARCHED, SLOTS, SPOKEN, TASKS, check_needs
-from wav2bold.trainables.superb.transcribing import spoken_course
+from wav2bold.trainables.superb.tasks import FRAMED, POOLED, SEARCHED, SPOKEN, TASKS, check_needs
+from wav2bold.trainables.superb.transcribing import Beside, spoken_course
 from wav2bold.trainables.superb.utterances import Fold
 
-FORMAT = 2
+FORMAT = 3
 """Of results on disk: others are made anew."""
 LIBRARIES = ("wav2bold", "torch", "transformers", "numpy")
 """Another version of these may give other numbers."""
@@ -58,10 +58,11 @@ def score_tasks(
     check_needs(names, data)
     if names[0] in SEARCHED:
         return {name: _score_searched(encoder, name, data, folder / name, store, options) for name in names}
-    if names[0] in SLOTS:
-        return {name: _score_slots(encoder, name, data, folder, options) for name in names}
     if names[0] in POOLED:
         return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
+    if names[0] in FRAMED:
+        course, lesson = FRAMED[names[0]].read(data, options)
+        return _score_course(encoder, course, [lesson], folder, options)
     return _score_spoken(encoder, names, data, folder, options)
 
 
@@ -72,7 +73,7 @@ def _score_pooled(
     utterances = task.read(data, options)
     updates, every = options.length(task.published)
     plan = Plan(updates, every, task.published.batch, options.rates, options.seed)
-    identity = _identity(encoder, name, plan) | {
+    identity = _identity(encoder, name, plan, options) | {
         "clips": digest_of_clips(utterances.clips, utterances.root),
         "truth": _digest(utterances.classes, utterances.labels.tolist(), utterances.folds),
     }
@@ -109,7 +110,7 @@ def _score_searched(
     encoder: Encoder, name: str, data: Path, folder: Path, store: ActivationStore, options: Options
 ) -> tuple[Score, bool]:
     asked = qbe.read(data)
-    identity = _identity(encoder, name, None) | {
+    identity = _identity(encoder, name, None, options) | {
         "clips": digest_of_clips(asked.clips, asked.root),
         "truth": _digest(asked.dev.occurs.tolist(), asked.test.occurs.tolist()),
     }
@@ -135,17 +136,9 @@ def _score_searched(
         dev=({float(state): value for state, value in enumerate(found.dev)},),
         weights=np.eye(len(found.dev))[found.state],
         lengths=found.sizes,
-        statistic="mtwv",
     )
     _write(folder / RESULT, identity, score)
     return score, False
-
-
-def _score_slots(
-    encoder: Encoder, name: str, data: Path, folder: Path, options: Options
-) -> tuple[Score, bool]:
-    course, lesson = SLOTS[name].read(data, options)
-    return _score_course(encoder, course, [lesson], folder, options)[name]
 
 
 def _score_spoken(
@@ -163,7 +156,7 @@ def _score_course(
     """The lessons that aren't kept are learnt together."""
     clips = digest_of_clips(course.clips, course.root)
     identities = {
-        lesson.name: _identity(encoder, lesson.name, _plan(lesson, options))
+        lesson.name: _identity(encoder, lesson.name, _plan(lesson, options), options)
         | {"clips": clips, "truth": _digest(lesson.truth, course.fold)}
         for lesson in lessons
     }
@@ -210,16 +203,26 @@ def _learnt_score(lesson: Lesson, learnt: Learnt, course: Course, options: Optio
         dev=({rate: sign * value for rate, value in learnt.dev.items()},),
         weights=learnt.weights,
         lengths=learnt.sizes,
+        settings=dict(zip(published.settings, learnt.judged.setting, strict=True)),
     )
-    if lesson.name not in SLOTS:
-        return score
-    said = [(lesson.truth[row], told) for row, told in zip(course.fold.test, learnt.told, strict=True)]
-    beside = [
-        replace(score, metric=metric, higher_is_better=higher, dev=({},), parts=parts, wholes=wholes)
-        for metric, (higher, counted) in SLOTS[lesson.name].beside.items()
-        for parts, wholes in [np.array([counted(*pair) for pair in said], np.float64).T]
-    ]
+    others = FRAMED[lesson.name].beside if lesson.name in FRAMED else {}
+    truth = [lesson.truth[row] for row in course.fold.test] if others else []
+    beside = (_beside(score, metric, other, truth, learnt.told) for metric, other in others.items())
     return replace(score, beside=tuple(beside))
+
+
+def _beside(score: Score, metric: str, other: Beside, truth: Sequence[Any], told: Sequence[Any]) -> Score:
+    """The same by another metric of each test clip's truth and what was told of it."""
+    counted = [other.counted(*pair) for pair in zip(truth, told, strict=True)]
+    parts, wholes = np.array(counted, np.float64).T
+    return replace(
+        score,
+        metric=metric,
+        higher_is_better=other.higher_is_better,
+        dev=({},),
+        parts=parts,
+        wholes=wholes,
+    )
 
 
 def _score(name: str, published: Published, options: Options, **found: Any) -> Score:
@@ -228,17 +231,19 @@ def _score(name: str, published: Published, options: Options, **found: Any) -> S
         metric=published.metric,
         higher_is_better=published.higher_is_better,
         deviations=options.deviations(published),
+        statistic=published.statistic,
         **found,
     )
 
 
-def _identity(encoder: Encoder, name: str, plan: Plan | None) -> dict[str, Any]:
+def _identity(encoder: Encoder, name: str, plan: Plan | None, options: Options) -> dict[str, Any]:
     """plan: None for a task without a head."""
     return {
         "format": FORMAT,
         "task": name,
         "encoder": encoder.digest,
         "normalize_wav": bool(encoder.extractor.do_normalize),
+        "by_test": options.chooses_on_test(TASKS[name].published),
         "plan": None if plan is None else vars(plan) | {"rates": list(plan.rates)},
         "versions": {library: version(library) for library in LIBRARIES},
     }

@@ -15,11 +15,11 @@ from wav2bold.trainables.superb.frame_heads import FrameHead
 from wav2bold.trainables.superb.learning import Course
 from wav2bold.trainables.superb.protocol import Options, Published
 from wav2bold.trainables.superb.slots import type_f1, value_errors
-from wav2bold.trainables.superb.transcribing import CtcLesson
+from wav2bold.trainables.superb.transcribing import Beside, CtcLesson
 from wav2bold.trainables.superb.utterances import Fold
 
 PUBLISHED = Published("slot type F1", updates=200_000, every=2_000)
-BESIDE = {"slot value CER": (False, value_errors)}
+BESIDE = {"slot value CER": Beside(value_errors, higher_is_better=False)}
 FOLDER, LIST, SLOTS = "SNIPS", "all.iob.snips.txt", "slots.txt"
 SOURCE = "https://github.com/s3prl/s3prl/blob/main/s3prl/downstream/docs/superb.md"
 CURE = f"get Audio SNIPS, preprocessed, as {SOURCE} says under SF, and unpack it there"

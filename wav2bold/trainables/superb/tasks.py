@@ -1,16 +1,16 @@
 """SUPERB's tasks by name: those that are here, and what each needs."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wav2bold.errors import DataError, StudyError
 from wav2bold.options import nearest
-from wav2bold.trainables.superb import asr, er, ic, ks, pr, qbe, sf, sid
-from wav2bold.trainables.superb.learning import Course
+from wav2bold.trainables.superb import asr, asv, er, ic, ks, pr, qbe, sd, sf, sid
+from wav2bold.trainables.superb.learning import Course, Lesson
 from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.protocol import Options, Published
-from wav2bold.trainables.superb.transcribing import Counted, CtcLesson
+from wav2bold.trainables.superb.transcribing import Beside, CtcLesson
 from wav2bold.trainables.superb.utterances import Utterances
 
 
@@ -33,17 +33,16 @@ class SpokenTask:
 
 
 @dataclass(frozen=True)
-class SlotTask:
-    """Of what was said, with what its words stand for, in a corpus of its own. needs: as in `PooledTask`.
+class FramedTask:
+    """Of every frame, by itself. needs: as in `PooledTask`.  read: its clips, and what is to be learnt.
 
-    read: what is to be learnt, of which utterances.  beside: by metric, whether higher is better of it, and
-    what it counts in one utterance.
+    beside: other metrics of what is told of each clip, by name.
     """
 
     published: Published
     needs: Mapping[str, str]
-    read: Callable[[Path, Options], tuple[Course, CtcLesson]]
-    beside: Mapping[str, tuple[bool, Counted]]
+    read: Callable[[Path, Options], tuple[Course, Lesson]]
+    beside: Mapping[str, Beside] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,16 @@ SPOKEN: Mapping[str, SpokenTask] = {
     "pr": SpokenTask(pr.PUBLISHED, pr.NEEDS, pr.lesson),
     "asr": SpokenTask(asr.PUBLISHED, asr.NEEDS, asr.lesson),
 }
-SLOTS: Mapping[str, SlotTask] = {"sf": SlotTask(sf.PUBLISHED, sf.NEEDS, sf.read, sf.BESIDE)}
+FRAMED: Mapping[str, FramedTask] = {
+    "asv": FramedTask(asv.PUBLISHED, asv.NEEDS, asv.read),
+    "sd": FramedTask(sd.PUBLISHED, sd.NEEDS, sd.read),
+    "sf": FramedTask(sf.PUBLISHED, sf.NEEDS, sf.read, sf.BESIDE),
+}
 SEARCHED: Mapping[str, SearchTask] = {"qbe": SearchTask(qbe.PUBLISHED, qbe.NEEDS)}
-TASKS: Mapping[str, PooledTask | SpokenTask | SlotTask | SearchTask] = {
+TASKS: Mapping[str, PooledTask | SpokenTask | FramedTask | SearchTask] = {
     **POOLED,
     **SPOKEN,
-    **SLOTS,
+    **FRAMED,
     **SEARCHED,
 }
 

@@ -18,6 +18,14 @@ Counted = Callable[[Sequence[str], Sequence[str]], tuple[float, float]]
 """Part and whole, as in `Score`, of what was told in place of the truth."""
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Another metric than that which chooses, of the same that was told."""
+
+    counted: Counted
+    higher_is_better: bool
+
+
 def wrong(truth: Sequence[str], told: Sequence[str]) -> tuple[float, float]:
     """Wrong words or phones, and true ones."""
     return edits(truth, told), len(truth)
