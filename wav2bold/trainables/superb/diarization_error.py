@@ -25,14 +25,15 @@ COSTS = np.stack([_costs(SPEAKING), _costs(SPEAKING[:, ::-1])])
 
 def times_of(turns: Sequence[Turn], frames: int, frame_s: float) -> NDArray[np.float64]:
     """Seconds of each true state within each frame, and after the last one: (F + 1, 4)."""
-    edges = np.unique([0.0, *(turn.start_s for turn in turns), *(turn.stop_s for turn in turns)])
+    ends = [second for turn in turns for second in (turn.start_s, turn.stop_s)]
+    edges = np.unique([0.0, frames * frame_s, *ends])
     speaking = np.zeros((len(edges) - 1, 2), np.int64)
     for turn in turns:
         speaking[(edges[:-1] >= turn.start_s) & (edges[:-1] < turn.stop_s), turn.speaker] = 1
     state = speaking @ np.array([1, 2])
     passed = np.zeros((len(edges), 4))
     passed[1:] = np.cumsum((state[:, None] == np.arange(4)) * np.diff(edges)[:, None], axis=0)
-    at = np.append(np.arange(frames + 1) * frame_s, max(edges[-1], frames * frame_s))
+    at = np.append(np.arange(frames + 1) * frame_s, edges[-1])
     return np.stack([np.diff(np.interp(at, edges, one)) for one in passed.T], axis=1)
 
 
