@@ -93,7 +93,7 @@ def superb(
                             _remember_failure(tracker, parent, place, outcome)
                         else:
                             found[place], was_kept = outcome[name]
-                            kept += was_kept
+                            kept += was_kept * (1 + len(found[place].beside))
                             if not was_kept:
                                 _remember(tracker, parent, benchmark, place, found[place])
                     progress(f"{', '.join(group)} with {encoder}", len(found) + len(failed), len(places))
