@@ -485,12 +485,16 @@ def report(
     layers: Annotated[
         bool, typer.Option("--layers/--no-layers", help="Score every hidden state, before and after.")
     ] = True,
+    superb_folder: Annotated[
+        Path | None,
+        typer.Option("--superb", help="The --out folder of superb, to show the speech tasks, too."),
+    ] = None,
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
     """Score the refined encoders on the test stories and write one page about the study."""
     with watching("report") as progress:
-        steps.report(study, out_file, address, cpus, progress, layers=layers)
+        steps.report(study, out_file, address, cpus, progress, layers=layers, superb=superb_folder)
     out.print(f"written: {out_file}", markup=False)
 
 

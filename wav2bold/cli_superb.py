@@ -61,7 +61,9 @@ def superb(
     max_gb: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Room on disk for stored features, GB. Default: nine tenths of what is free."
+            min=0,
+            help="Room on disk for what encoders heard, GB: means, and frames too, to be heard once. "
+            "Default: means only, in nine tenths of what is free.",
         ),
     ] = None,
     cpus_per_task: Annotated[int, typer.Option(min=1, help="Cores that one task of one encoder holds.")] = 1,

@@ -13,8 +13,8 @@ from wav2bold.cluster.connect import connected
 from wav2bold.config import Configuration, Simulation
 from wav2bold.errors import DataError
 from wav2bold.options import check_folder
+from wav2bold.report.findings import Findings
 from wav2bold.terminal import out, watching
-from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.tracking import Trial
 
 MARKER = ".wav2bold-demo"

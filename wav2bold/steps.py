@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from wav2bold.datasets.simulate import Truth
     from wav2bold.evaluation.beyond import Beyond
     from wav2bold.evaluation.scoring import Scored
+    from wav2bold.report.findings import Findings
     from wav2bold.trainables.superb.protocol import Options
     from wav2bold.tuning.efficiency import Efficiency
-    from wav2bold.tuning.findings import Findings
     from wav2bold.tuning.registry import Registered
     from wav2bold.tuning.subjects import RefinedSubjects
     from wav2bold.tuning.superb import Benchmarked
@@ -308,17 +308,19 @@ def report(
     progress: Progress = silent,
     *,
     layers: bool = True,
+    superb: AnyPath | None = None,
 ) -> "Findings":
     """Score the refined encoders on the test stories and write the page; gives all numbers in it.
 
-    layers: whether every hidden state is scored, too.
+    layers: whether every hidden state is scored, too.  superb: the folder that `superb` wrote, to show it.
     """
     study = _study(study)
     check_file(Path(out))
     with importing():
-        from wav2bold.tuning import report as step
+        from wav2bold.report import report as step
 
-    return step.report(study, Path(out), address, cpus, progress, layers=layers)
+    spoken = None if superb is None else Path(superb)
+    return step.report(study, Path(out), address, cpus, progress, layers=layers, superb=spoken)
 
 
 def efficiency(

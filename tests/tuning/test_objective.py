@@ -25,7 +25,7 @@ from wav2bold.tuning.storage import storage_url
 from wav2bold.tuning.sweep import Swept, sweep
 from wav2bold.tuning.tracking import Tracker, Trial
 from wav2bold.tuning.trial import WarmTrial
-from wav2bold.tuning.words import status
+from wav2bold.tuning.trial_words import status
 from wav2bold.tuning.workshop import longest_history
 
 PEOPLE = ("sub-001", "sub-002", "sub-003")

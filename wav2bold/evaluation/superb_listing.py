@@ -69,9 +69,9 @@ def listing(rows: list[Row]) -> Group:
             row.score.metric + better,
             row.encoder,
             f"{100 * row.score.value:.2f}",
-            _ends(row.interval),
+            ends(row.interval),
             "" if row.change is None else signed(100 * row.change.value),
-            "" if row.change is None else _ends(row.change),
+            "" if row.change is None else ends(row.change),
             row.score.chosen,
         )
     deviations = dict.fromkeys(
@@ -100,7 +100,8 @@ def _own(rows: list[Row]) -> list[Row]:
     return list({(row.task, row.encoder): row for row in reversed(rows)}.values())[::-1]
 
 
-def _ends(interval: Interval) -> str:
+def ends(interval: Interval) -> str:
+    """An interval in %."""
     if not math.isfinite(interval.low):
         return "\N{EN DASH}"
     return f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"

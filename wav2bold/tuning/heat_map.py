@@ -15,7 +15,7 @@ from wav2bold.pages.look import LIGHT, STYLE, chart, svg
 from wav2bold.pages.words import signed
 from wav2bold.trainables.parameter_types import BELOW_LAYERS
 from wav2bold.tuning.subset_scores import SubsetScore
-from wav2bold.tuning.words import KINDS
+from wav2bold.tuning.trial_words import KINDS
 
 Measure = Literal["gain", "change"]
 TITLES: dict[Measure, str] = {"gain": "change of brain score", "change": "relative change of parameters"}

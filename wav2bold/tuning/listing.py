@@ -12,7 +12,7 @@ from wav2bold.errors import TrackingError
 from wav2bold.pages.words import duration
 from wav2bold.tuning.subset_scores import SubsetScore, averaged
 from wav2bold.tuning.tracking import OF_SUBJECT, Remembered, Tracker, Trial, flat
-from wav2bold.tuning.words import status, unfrozen
+from wav2bold.tuning.trial_words import status, unfrozen
 
 SHORT = 8
 """Characters of a run's id that are shown: enough to tell runs apart, and to name one by."""

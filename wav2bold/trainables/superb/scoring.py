@@ -62,8 +62,8 @@ def score_tasks(
         return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
     if names[0] in FRAMED:
         course, lesson = FRAMED[names[0]].read(data, options)
-        return _score_course(encoder, course, [lesson], folder, options)
-    return _score_spoken(encoder, names, data, folder, options)
+        return _score_course(encoder, course, [lesson], folder, store, options)
+    return _score_spoken(encoder, names, data, folder, store, options)
 
 
 def _score_pooled(
@@ -142,16 +142,21 @@ def _score_searched(
 
 
 def _score_spoken(
-    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, options: Options
+    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, store: ActivationStore, options: Options
 ) -> Scored:
     spoken = read_spoken(data)
     lessons = [SPOKEN[name].lesson(data, spoken, options) for name in names]
     course = spoken_course(spoken, SPOKEN[names[0]].published.batch, options.seed)
-    return _score_course(encoder, course, lessons, folder, options)
+    return _score_course(encoder, course, lessons, folder, store, options)
 
 
 def _score_course(
-    encoder: Encoder, course: Course, lessons: Sequence[Lesson], folder: Path, options: Options
+    encoder: Encoder,
+    course: Course,
+    lessons: Sequence[Lesson],
+    folder: Path,
+    store: ActivationStore,
+    options: Options,
 ) -> Scored:
     """The lessons that aren't kept are learnt together."""
     clips = digest_of_clips(course.clips, course.root)
@@ -174,6 +179,7 @@ def _score_course(
         options.seed,
         place,
         {lesson.name: identities[lesson.name] for lesson in new},
+        store,
     )
     for lesson in new:
         score = _learnt_score(lesson, learnt[lesson.name], course, options)

@@ -7,11 +7,11 @@ from markupsafe import Markup
 
 from wav2bold.pages.numbers import numbers
 from wav2bold.pages.words import count
-from wav2bold.tuning.change_map import change_map
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.flow import states_read
-from wav2bold.tuning.inside import Inside, mean_changes
-from wav2bold.tuning.layer_pictures import (
+from wav2bold.report.change_map import change_map
+from wav2bold.report.findings import Findings
+from wav2bold.report.flow import states_read
+from wav2bold.report.inside import Inside, mean_changes
+from wav2bold.report.layer_pictures import (
     highest,
     layer_curves_svg,
     layer_table,

@@ -1,32 +1,22 @@
 """The report's sentences, made from the numbers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from wav2bold.config import Configuration, ParameterType
+from wav2bold.config import Configuration
 from wav2bold.evaluation.across_subjects import summary
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note
+from wav2bold.report.findings import Findings
+from wav2bold.report.standing import COMMANDS
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.scores import Gain, brain_score
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.standing import COMMANDS
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.trial_words import layers, unfrozen
 
 SURE = 0.05
-KINDS: Mapping[ParameterType, str] = {
-    "conv": "convolutions",
-    "projection": "feature projection",
-    "positional": "positional convolution",
-    "attention": "attention",
-    "feed_forward": "feed-forward",
-    "layer_norm": "layer norms",
-    "bias": "biases",
-}
-STATES = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "interrupted", "RUNNING": "running"}
 
 
 def p_value(gain: Gain) -> str:
@@ -153,46 +143,6 @@ def configuration(chosen: Configuration, tr_s: float) -> str:
     )
 
 
-def unfrozen(chosen: Configuration) -> str:
-    """The parameter types that are trained, whole or by adapters."""
-    parts = [KINDS[kind] for kind in chosen.unfrozen]
-    if chosen.lora is not None:
-        adapted = listed([KINDS[kind] for kind in chosen.lora.targets])
-        parts.append(f"adapters of rank {chosen.lora.rank} on {adapted}")
-    return listed(parts) or "head alone"
-
-
-def layers(chosen: Configuration) -> str:
-    """Which layers of them; `layers 1 to 3` for each type by itself where they differ."""
-    ranges = {
-        KINDS[kind]: span
-        for kind, span in chosen.unfrozen.items()
-        if kind not in ("conv", "projection", "positional")
-    }
-    if chosen.lora is not None:
-        ranges["adapters"] = chosen.lora.layers
-    if not ranges:
-        return "\N{EN DASH}"
-    words = {part: "all layers" if span is None else _span(*span) for part, span in ranges.items()}
-    if len(set(words.values())) == 1:
-        return next(iter(words.values()))
-    return ", ".join(f"{part}: {span}" for part, span in words.items())
-
-
-def status(trial: Trial) -> str:
-    """How a trial ended, in words."""
-    if trial.reduce is not None:
-        if trial.status != "FINISHED" or not trial.stopped:
-            return STATES.get(trial.status, trial.status.lower())
-        return f"stopped after {len(trial.subject_scores)} of {count(len(trial.subjects), 'subject')}"
-    planned = trial.configuration.epochs if trial.configuration.refines else 0
-    if trial.status == "FINISHED" and len(trial.scores) == 1 <= planned:
-        return "stopped after stage 1"
-    if trial.status == "FINISHED" and len(trial.scores) <= planned:
-        return f"stopped early ({len(trial.scores) - 1} of {planned})"
-    return STATES.get(trial.status, trial.status.lower())
-
-
 def _certainty(best: Sequence[Evaluation]) -> str:
     """In how many subjects the score rose, and in how many by more than chance explains."""
     sure = [one.gain_ridge.gain > 0 and one.gain_ridge.p < SURE for one in best]
@@ -232,7 +182,3 @@ def _beside_control(findings: Findings) -> str:
 
 def _stories(names: Sequence[str]) -> str:
     return ("story " if len(names) == 1 else "stories ") + listed(names)
-
-
-def _span(first: int, last: int) -> str:
-    return f"layer {first}" if first == last else f"layers {first} to {last}"

@@ -23,19 +23,19 @@ from wav2bold.config import Configuration
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.evaluation.layers import LayerScore
 from wav2bold.pages.numbers import numbers
+from wav2bold.report import change_map as drawing
+from wav2bold.report import layer_pictures
+from wav2bold.report.change_map import change_map
+from wav2bold.report.findings import Findings
+from wav2bold.report.flow import flow, flow_table
+from wav2bold.report.inside import Inside, inside_of, mean_changes
+from wav2bold.report.layer_pictures import highest, shown_regions
+from wav2bold.report.page import render
 from wav2bold.trainables.changes import changes
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.parameter_types import parameter_type
 from wav2bold.trainables.reading import trained_whole
-from wav2bold.tuning import change_map as drawing
-from wav2bold.tuning import layer_pictures
-from wav2bold.tuning.change_map import change_map
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.flow import flow, flow_table
 from wav2bold.tuning.heat_map import percent
-from wav2bold.tuning.inside import Inside, inside_of, mean_changes
-from wav2bold.tuning.layer_pictures import highest, shown_regions
-from wav2bold.tuning.page import render
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wav2bold.pages.numbers import numbers
+from wav2bold.report.findings import Findings
+from wav2bold.report.flow import flow_table
+from wav2bold.report.maps import map_table
+from wav2bold.report.pictures import BINS
 from wav2bold.trainables.scores import brain_score
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.flow import flow_table
-from wav2bold.tuning.maps import map_table
-from wav2bold.tuning.pictures import BINS
 from wav2bold.tuning.subset_scores import trained
 
 MAP_DIGITS = 4

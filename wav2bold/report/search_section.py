@@ -8,15 +8,15 @@ import pandas as pd
 from markupsafe import Markup
 
 from wav2bold.pages.numbers import numbers
+from wav2bold.report.findings import Findings
+from wav2bold.report.methods import LITTLE
+from wav2bold.report.parallel import parallel_coordinates
+from wav2bold.report.search_pictures import front, importance_bars, optimisation
+from wav2bold.report.tried import DRAWS, LEAST_TRIALS, MOST_DRAWN, importances, options_of_trials, scored
 from wav2bold.tuning.best import pareto
-from wav2bold.tuning.findings import Findings
 from wav2bold.tuning.goals import second_goal
-from wav2bold.tuning.methods import LITTLE
-from wav2bold.tuning.parallel import parallel_coordinates
-from wav2bold.tuning.search_pictures import front, importance_bars, optimisation
 from wav2bold.tuning.tracking import Trial
-from wav2bold.tuning.tried import DRAWS, LEAST_TRIALS, MOST_DRAWN, importances, options_of_trials, scored
-from wav2bold.tuning.words import status
+from wav2bold.tuning.trial_words import status
 
 
 def search_section(findings: Findings) -> dict[str, Any]:

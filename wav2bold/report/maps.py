@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.pages.brains import Scale, can_map, difference_scale, how_seen, no_brain, score_scale, shown_map
 from wav2bold.pages.words import score, signed
+from wav2bold.report.findings import Findings
 from wav2bold.trainables.scores import brain_score
-from wav2bold.tuning.findings import Findings
 
 MOST_MAPS = 4
 """Subjects whose brains are all drawn; of more, only the first."""

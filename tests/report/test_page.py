@@ -21,13 +21,14 @@ from wav2bold.config import Configuration, Search
 from wav2bold.errors import DataError
 from wav2bold.pages.brains import can_map
 from wav2bold.pages.look import DARK, LIGHT
+from wav2bold.report import report as step
+from wav2bold.report.findings import Findings
+from wav2bold.report.maps import maps
+from wav2bold.report.page import render
+from wav2bold.report.words import answer, configuration, p_value
 from wav2bold.trainables.scores import Gain, brain_score
-from wav2bold.tuning import report as step
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.maps import maps
-from wav2bold.tuning.page import render
 from wav2bold.tuning.subset_scores import SubsetScore
-from wav2bold.tuning.words import answer, configuration, layers, p_value, status, unfrozen
+from wav2bold.tuning.trial_words import layers, status, unfrozen
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +306,7 @@ def test_report_writes_the_page_and_remembers_it_under_the_sweep(
 ) -> None:
     monkeypatch.setattr(step, "find", lambda *_, **__: findings)
     monkeypatch.setattr(step, "Tracker", Remembered)
-    monkeypatch.setattr("wav2bold.tuning.page.render", lambda given: f"page of {given.study.name}")
+    monkeypatch.setattr("wav2bold.report.page.render", lambda given: f"page of {given.study.name}")
     out = tmp_path / "deep" / "report.html"
     assert step.report(findings.study, out) is findings
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]

@@ -8,10 +8,10 @@ import pandas as pd
 
 from wav2bold.config import Configuration, ParameterType
 from wav2bold.pages.words import count, listed
-from wav2bold.tuning import words
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.inside import Inside
-from wav2bold.tuning.methods import READ, encoder_name
+from wav2bold.report.findings import Findings
+from wav2bold.report.inside import Inside
+from wav2bold.report.methods import READ, encoder_name
+from wav2bold.tuning import trial_words
 from wav2bold.tuning.subset_scores import within
 
 WIDTH = 340
@@ -86,7 +86,7 @@ def flow(findings: Findings) -> Flow | None:
     ]
     targets = _span([float(card.subjects[name].targets) for name in findings.best], ",.0f")
     heard = f"{count(chosen.history, 'TR')} of sound ({chosen.history * card.tr_s:g} s) for each volume"
-    refined = f"{words.unfrozen(chosen)}; {words.layers(chosen)}" if chosen.refines else "nothing"
+    refined = f"{trial_words.unfrozen(chosen)}; {trial_words.layers(chosen)}" if chosen.refines else "nothing"
     features = _span([float(one.head[0]) for one in findings.inside.values()], ",.0f")
     drawn = Flow(
         f"From sound to BOLD: {count(len(hours), 'subject')}; {heard}; encoder "

@@ -8,8 +8,8 @@ from wav2bold.errors import DataError
 from wav2bold.evaluation.across_subjects import summary
 from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
+from wav2bold.report.findings import Findings, find
 from wav2bold.trainables.scores import brain_score
-from wav2bold.tuning.findings import Findings, find
 from wav2bold.tuning.tracking import Tracker
 
 
@@ -21,20 +21,23 @@ def report(
     progress: Progress = silent,
     *,
     layers: bool = True,
+    superb: Path | None = None,
 ) -> Findings:
     """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
 
-    layers: whether every hidden state is scored, too. The scores and the page are also logged under the
+    layers: whether every hidden state is scored, too.  superb: folder of `wav2bold superb`, whose table the
+    page then shows. The scores and the page are also logged under the
     sweep's run in MLflow. Where nothing is refined yet, or the sweep still runs, the page says so and shows
     what there is.
-    Raises DataError if `out` is a folder, TrackingError if there is no sweep with a finished trial.
+    Raises DataError if `out` is a folder or `superb` holds no scores, TrackingError if there is no sweep with
+    a finished trial.
     """
     out = Path(out)
     if out.is_dir():
         raise DataError(f"{out}: is a folder", "give a file, such as report.html")
-    findings = find(study, address, cpus, progress, layers=layers)
+    findings = find(study, address, cpus, progress, layers=layers, superb=superb)
     progress("drawing the page", 0, 0)
-    from wav2bold.tuning.page import render  # what draws takes no memory beside the tests
+    from wav2bold.report.page import render  # what draws takes no memory beside the tests
 
     write_whole(out, render(findings))
     tracker = Tracker(study)

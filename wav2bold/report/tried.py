@@ -18,7 +18,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from wav2bold.config import PARAMETER_TYPES, Configuration
 from wav2bold.tuning.space import LAYERED, said
 from wav2bold.tuning.tracking import Trial
-from wav2bold.tuning.words import KINDS
+from wav2bold.tuning.trial_words import KINDS
 
 Value = bool | int | float | str | None
 TOP = "top"

@@ -14,23 +14,25 @@ from numpy.typing import NDArray
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, score, signed
+from wav2bold.report import pictures, words
+from wav2bold.report.efficiency_section import efficiency_section
+from wav2bold.report.figure_tables import sweep_tables, tested_tables
+from wav2bold.report.findings import Findings
+from wav2bold.report.flow import flow
+from wav2bold.report.inside_page import inside_section
+from wav2bold.report.maps import NO_MAPS, maps
+from wav2bold.report.methods import methods
+from wav2bold.report.search_section import search_section
+from wav2bold.report.standing import failed, notices, unrefined
+from wav2bold.report.superb_section import superb_section
+from wav2bold.report.words import percent
 from wav2bold.trainables.scores import brain_score
-from wav2bold.tuning import pictures, words
-from wav2bold.tuning.efficiency_section import efficiency_section
-from wav2bold.tuning.figure_tables import sweep_tables, tested_tables
-from wav2bold.tuning.findings import Findings
-from wav2bold.tuning.flow import flow
+from wav2bold.tuning import trial_words
 from wav2bold.tuning.heat_map import heat_map_svg
-from wav2bold.tuning.inside_page import inside_section
-from wav2bold.tuning.maps import NO_MAPS, maps
-from wav2bold.tuning.methods import methods
-from wav2bold.tuning.search_section import search_section
-from wav2bold.tuning.standing import failed, notices, unrefined
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
-from wav2bold.tuning.words import percent
 
-PARTS = ("flow.html", "inside.html", "search.html", "efficiency.html")
+PARTS = ("flow.html", "inside.html", "search.html", "efficiency.html", "superb.html")
 """Templates of sections, which page.html includes."""
 UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flow": None, "inside": None}
 """In place of what `_tested` gives where nothing was."""
@@ -38,7 +40,7 @@ UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flo
 
 def render(findings: Findings) -> str:
     """The whole page, with its pictures in it."""
-    folder = files("wav2bold.tuning")
+    folder = files("wav2bold.report")
     template, *parts = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", *PARTS))
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
     charts = {
@@ -49,7 +51,7 @@ def render(findings: Findings) -> str:
     }
     tested: Mapping[str, Any] = _tested(findings) if best else UNTESTED
     charts |= tested["charts"]
-    stopped = sum(words.status(trial).startswith("stopped") for trial in findings.trials)
+    stopped = sum(trial_words.status(trial).startswith("stopped") for trial in findings.trials)
     subtitle = (
         f"study {findings.study.name}",
         words.dataset_name(findings),
@@ -81,6 +83,7 @@ def render(findings: Findings) -> str:
         failed=failed(findings.trials),
         search=search_section(findings),
         efficiency=efficiency_section(findings.efficiency),
+        superb=superb_section(findings.superb),
         subsets=[_subset(one) for one in findings.subsets],
         facts=methods(findings),
         footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
@@ -141,10 +144,10 @@ def _trial(trial: Trial, winner: Trial) -> dict[str, Any]:
     return {
         "number": trial.number,
         "roles": ["paper"] * (trial.number == 0) + ["best"] * (trial.number == winner.number),
-        "status": words.status(trial),
+        "status": trial_words.status(trial),
         "history": chosen.history,
-        "unfrozen": words.unfrozen(chosen),
-        "layers": words.layers(chosen),
+        "unfrozen": trial_words.unfrozen(chosen),
+        "layers": trial_words.layers(chosen),
         "rate": f"{chosen.encoder_lr:.2g}" if chosen.refines else "\N{EN DASH}",
         "penalty": f"{chosen.head_l2:.3g}",
         "score": score(trial.best_score),

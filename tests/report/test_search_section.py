@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from wav2bold.config import Configuration, Search
+from wav2bold.report.page import render
+from wav2bold.report.parallel import parallel_coordinates
+from wav2bold.report.search_section import search_section
+from wav2bold.report.tried import importances, options_of_trials, scored
 from wav2bold.tuning.best import pareto
-from wav2bold.tuning.page import render
-from wav2bold.tuning.parallel import parallel_coordinates
-from wav2bold.tuning.search_section import search_section
 from wav2bold.tuning.tracking import Trial
-from wav2bold.tuning.tried import importances, options_of_trials, scored
 
 
 def trial(number: int, score: float, **options: object) -> Trial:
