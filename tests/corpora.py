@@ -92,13 +92,15 @@ def take(sound: NDArray[np.float32], seed: int, spread: float = 0.05) -> NDArray
     return np.asarray(random.uniform(0.5, 1) * (said + noise), np.float32)
 
 
-def write(path: Path, sound: NDArray[np.float32], seconds: float | None = None) -> None:
-    """A sound as a 16-bit file, cut or filled up with silence to so many seconds."""
+def write(
+    path: Path, sound: NDArray[np.float32], seconds: float | None = None, rate_hz: int = RATE_HZ
+) -> None:
+    """A sound as a 16-bit file of that rate, cut or filled up with silence to so many seconds."""
     if seconds is not None:
         samples = round(seconds * RATE_HZ)
         sound = np.pad(sound[:samples], (0, max(samples - len(sound), 0)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, sound, RATE_HZ, subtype="PCM_16")
+    soundfile.write(path, soxr.resample(sound, RATE_HZ, rate_hz), rate_hz, subtype="PCM_16")
 
 
 def save_hearer(folder: Path, seed: int = 0) -> Path:
@@ -312,6 +314,83 @@ def librispeech(root: Path, utterances: int = 10, *, same: bool = False) -> None
         (folder / f"7-{place}.trans.txt").write_text("".join(lines))
     lexicon = "".join(f"{word}\t{' '.join(word.replace(chr(39), ''))}\n" for word in sorted(words))
     (home / "librispeech-lexicon.txt").write_text(lexicon)
+
+
+def quesst14(root: Path, documents: int = 12) -> None:
+    """QUESST 2014: recordings of three phrases each, and queries that are other takes of one.
+
+    One query of each set is in no recording, and one recording and query is in another language.
+    """
+    home = root / "quesst14Database"
+    lengths = {path.stem: path.stat().st_size / 8000 for path in prompts().glob("vm-*.g722")}
+    words = sorted(name for name, seconds in lengths.items() if 0.7 < seconds < 1.5)[:12]
+    random = np.random.default_rng(0)
+    telephone = 8000  # as the data set's files are
+    said: dict[str, list[str]] = {}
+    for number in range(documents):
+        name = f"quesst14_{number:05d}"
+        said[name] = [words[place] for place in random.choice(len(words), 3, replace=False)]
+        parts = [take(prompt(word), 10 * number + place, 0.02) for place, word in enumerate(said[name])]
+        write(home / "Audio" / f"{name}.wav", np.concatenate(parts), rate_hz=telephone)
+    languages = ["nnenglish"] * (documents - 1) + ["czech"]
+    lines = [f"quesst14Database/Audio/{name}.wav {one}\n" for name, one in zip(said, languages, strict=True)]
+    scoring = home / "scoring"
+    scoring.mkdir()
+    (scoring / "language_key_utterances.lst").write_text("".join(lines))
+    for place, part in enumerate(("dev", "eval")):
+        asked = [*words[place::2], "digits/1", words[0]]
+        lines, truth = [], ["LEXEME quesst14_00000 1 0.00 1.00 NO_KEYWORD lex speaker 0.5\n"]
+        for number, word in enumerate(asked):
+            name = f"quesst14_{part}_{number:04d}"
+            write(
+                home / f"{part}_queries" / f"{name}.wav",
+                take(prompt(word), 500 + place, 0.02),
+                None,
+                telephone,
+            )
+            language = "czech" if number == len(asked) - 1 else "nnenglish"
+            lines.append(f"quesst14Database/{part}_queries/{name}.wav {language}\n")
+            truth += [
+                f"LEXEME {document} 1 0.00 1.00 {name} lex speaker 0.5\n"
+                for document, own in said.items()
+                if word in own
+            ]
+        (scoring / f"language_key_{part}.lst").write_text("".join(lines))
+        folder = scoring / f"groundtruth_quesst14_{part}"
+        folder.mkdir()
+        (folder / f"quesst14_{part}.rttm").write_text("".join(truth))
+
+
+def snips(root: Path, sentences: int = 10, *, same: bool = False) -> None:
+    """Audio SNIPS, preprocessed: two voices of each part and one of another, prompts being what they say.
+
+    The first word is outside, then comes a slot of one word or more. same: whether all parts hold the same
+    sentences, said in the same way.
+    """
+    home = root / "SNIPS"
+    said = {
+        name: text.split()
+        for name, text in transcripts().items()
+        if set(text) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZ' ") and len(text.split()) in range(2, 4)
+    }
+    names = sorted(said)[: sentences if same else 3 * sentences]
+    kinds = ("artist", "object_type", "city")
+    lines = []
+    for place, (part, voices) in enumerate(
+        (("train", ("Ivy", "Salli", "Brian")), ("valid", ("Amy", "Ivy")), ("test", ("Brian", "Emma", "Amy")))
+    ):
+        own = names if same else names[place * sentences : (place + 1) * sentences]
+        for voice in voices[:1] if same else voices:
+            for number, name in enumerate(own):
+                utterance = f"{voice}-snips-{part}-{number}"
+                write(
+                    home / part / f"{utterance}.wav", prompt(name) if same else take(prompt(name), len(lines))
+                )
+                words = said[name]
+                slots = ["O", *[kinds[names.index(name) % 3]] * (len(words) - 1)]
+                lines.append(f"{utterance} BOS {' '.join(words)} EOS\tO {' '.join(slots)} PlayMusic\n")
+    (home / "all.iob.snips.txt").write_text("".join(lines))
+    (home / "slots.txt").write_text("\n".join(("O", *kinds)))
 
 
 def transcripts() -> dict[str, str]:

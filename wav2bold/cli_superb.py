@@ -27,8 +27,8 @@ def superb(
         Path, typer.Option("--out", help="Folder for scores; run again, it goes on from what is there.")
     ],
     tasks: Annotated[
-        str, typer.Option(help="Of ks, ic, sid, er, pr, asr, asv and sd, separated by commas.")
-    ] = "ks,ic,sid,er,pr,asr,asv,sd",
+        str, typer.Option(help="Of ks, ic, er, sid, pr, asr, asv, sd, sf and qbe, separated by commas.")
+    ] = "ks,ic,er,sid,pr,asr,asv,sd,sf,qbe",
     updates: Annotated[
         int | None,
         typer.Option(
@@ -91,7 +91,8 @@ def superb(
     ks: speech_commands_v0.01, speech_commands_test_set_v0.01;
     ic: fluent_speech_commands_dataset; sid: VoxCeleb1 with iden_split.txt; er: IEMOCAP_full_release;
     pr, asr: LibriSpeech, for pr with librispeech-lexicon.txt in it; asv: VoxCeleb1 with veri_test.txt;
-    sd: Libri2Mix with Kaldi's folders train, dev and test in Libri2Mix/diarization.
+    sd: Libri2Mix with Kaldi's folders train, dev and test in Libri2Mix/diarization; sf: SNIPS;
+    qbe: quesst14Database.
 
     Results: a table here, results.json and results.csv in the --out folder, a run for each score in MLflow.
     """

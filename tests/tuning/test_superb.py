@@ -1,9 +1,11 @@
 """SUPERB over Ray: the same as one after the other, remembered, and never done twice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import corpora
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -13,8 +15,10 @@ from wav2bold import cli, steps
 from wav2bold.errors import DataError, EncoderError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.trainables.superb.protocol import Options
+from wav2bold.trainables.superb.protocol import Options, Score
 from wav2bold.trainables.superb.scoring import score_tasks
+from wav2bold.tuning import superb
+from wav2bold.tuning.tracking import Tracker
 
 SHORT = Options(updates=30, rates=(1e-2, 1e-3))
 TASKS = ("ks", "er")
@@ -93,6 +97,38 @@ def test_every_score_is_a_run_with_its_rate_and_weights(done: tuple[Path, object
         updates = {"ks": "30 of 200,000", "er": "30 of 30,000"}[run.data.params["task"]]
         assert run.data.params["deviation.updates"] == updates
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["result.json"]
+
+
+def test_another_metric_beside_a_score_is_in_its_run_and_a_chosen_state_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    benchmark = superb.Benchmark(("before",), ("sf",), tmp_path, tmp_path, SHORT)
+    folder = benchmark.folder("before") / "sf"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    other = Score(
+        task="sf",
+        metric="slot value CER",
+        higher_is_better=False,
+        parts=np.array([1.0, 2.0]),
+        wholes=np.array([4.0, 8.0]),
+        unit=np.array(["a", "b"]),
+        fold=np.zeros(2, np.int64),
+        rates=(),
+        dev=({},),
+        weights=np.eye(3)[2],
+        lengths=np.ones(3),
+    )
+    score = replace(other, metric="slot type F1", parts=np.array([4.0, 8.0]), beside=(other,))
+    tracker = Tracker(benchmark)
+    superb._remember(tracker, tracker.begin_run("superb", "superb", {}), benchmark, ("before", "sf"), score)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("superb").experiment_id])
+    (run,) = (run for run in runs if run.data.tags["wav2bold.kind"] == "superb score")
+    assert run.data.metrics["score"] == 1
+    assert run.data.metrics["slot_value_CER"] == 0.25
+    assert run.data.params["chosen"] == "state 2"
 
 
 def test_what_is_done_is_not_done_again_and_what_fails_leaves_the_others(

@@ -33,15 +33,22 @@ class Row:
 
 
 def rows_of(scores: Scores) -> list[Row]:
-    """A row for each score, by task and then in the encoders' order."""
-    first = next(iter(scores.values()), {})
-    tasks = dict.fromkeys(task for own in scores.values() for task in own)
-    return [
-        Row(task, encoder, own[task], utterance_interval(own[task]), _change(own[task], first.get(task)))
-        for task in tasks
-        for encoder, own in scores.items()
-        if task in own
-    ]
+    """A row for each score, by task, then metric, then in the encoders' order."""
+    rows = []
+    for task in dict.fromkeys(task for own in scores.values() for task in own):
+        found = {encoder: _by_metric(own[task]) for encoder, own in scores.items() if task in own}
+        first = found.get(next(iter(scores)), {})
+        for metric in next(iter(found.values())):
+            for encoder, own in found.items():
+                score = own[metric]
+                change = _change(score, first.get(metric))
+                rows.append(Row(task, encoder, score, utterance_interval(score), change))
+    return rows
+
+
+def _by_metric(score: Score) -> dict[str, Score]:
+    """A score and those that stand beside it."""
+    return {one.metric: one for one in (score, *score.beside)}
 
 
 def _change(score: Score, first: Score | None) -> Interval | None:
@@ -53,7 +60,7 @@ def listing(rows: list[Row]) -> Group:
     table = score_table(
         "SUPERB, in % on the test set",
         ("task", "metric", "encoder"),
-        ("score", "95% interval", "change", "95% interval", "rate"),
+        ("score", "95% interval", "change", "95% interval", "chosen on dev"),
     )
     for row in rows:
         better = "" if row.score.higher_is_better else " (lower is better)"
@@ -65,7 +72,7 @@ def listing(rows: list[Row]) -> Group:
             ends(row.interval),
             "" if row.change is None else signed(100 * row.change.value),
             "" if row.change is None else ends(row.change),
-            ", ".join(dict.fromkeys(f"{rate:g}" for rate in row.score.rates)),
+            row.score.chosen,
         )
     deviations = dict.fromkeys(
         f"{row.task}: {name} {said}" for row in rows for name, said in row.score.deviations.items()
@@ -82,10 +89,15 @@ def _layers(rows: list[Row]) -> Table:
         ("task", "encoder"),
         [str(layer) for layer in range(states)],
     )
-    for row in rows:
+    for row in _own(rows):
         table.add_row(row.task, row.encoder, *[f"{100 * weight:.0f}" for weight in row.score.weights])
         table.add_row("", "", *[f"{100 * share:.0f}" for share in row.score.shares], style="dim")
     return table
+
+
+def _own(rows: list[Row]) -> list[Row]:
+    """Without those that stand beside another of the same heads."""
+    return list({(row.task, row.encoder): row for row in reversed(rows)}.values())[::-1]
 
 
 def ends(interval: Interval) -> str:
@@ -99,6 +111,7 @@ def _objects(rows: list[Row]) -> Iterator[dict[str, Any]]:
     for row in rows:
         told = row.score.to_json()
         told.pop("utterances")
+        told.pop("beside")  # each has a row of its own
         told |= {
             "encoder": row.encoder,
             "interval": _plain(row.interval),
@@ -130,14 +143,13 @@ def as_csv(rows: list[Row]) -> str:
         "change",
         "change_low",
         "change_high",
-        "rate",
+        "chosen",
     )
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
         change = row.change or Interval(math.nan, math.nan, math.nan)
         numbers = (*asdict(row.interval).values(), *asdict(change).values())
-        rate = " ".join(f"{rate:g}" for rate in row.score.rates)
         told = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
-        writer.writerow([row.task, row.score.metric, row.encoder, *told, rate])
+        writer.writerow([row.task, row.score.metric, row.encoder, *told, row.score.chosen])
     return text.getvalue()

@@ -95,7 +95,7 @@ def superb(
                             _remember_failure(tracker, parent, place, outcome)
                         else:
                             found[place], was_kept = outcome[name]
-                            kept += was_kept
+                            kept += was_kept * (1 + len(found[place].beside))
                             if not was_kept:
                                 _remember(tracker, parent, benchmark, place, found[place])
                     progress(f"{', '.join(group)} with {encoder}", len(found) + len(failed), len(places))
@@ -153,9 +153,10 @@ def _remember(
     params = {"encoder": encoder, "task": task, **vars(benchmark.options)}
     params |= {f"deviation.{name}": said for name, said in score.deviations.items()}
     params |= {f"setting.{name}": value for name, value in score.settings.items()}
-    params["rate"] = " ".join(f"{rate:g}" for rate in score.rates)
+    params["chosen"] = score.chosen
     run_id = tracker.begin_run("superb score", f"{task} {encoder}", params, parent)
     metrics = {"score": score.value} | {f"weight.{layer}": float(w) for layer, w in enumerate(score.weights)}
+    metrics |= {one.metric.replace(" ", "_"): one.value for one in score.beside}
     tracker.metrics(run_id, metrics, step=0)
     tracker.artifact(run_id, benchmark.folder(encoder) / task / RESULT)
     tracker.end(run_id)

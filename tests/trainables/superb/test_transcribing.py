@@ -90,7 +90,7 @@ def test_words_of_ten_utterances_are_learnt_by_heart(
 ) -> None:
     # what keeps heads from learning by heart is left out
     monkeypatch.setattr(frame_heads, "DROPOUT", 0.0)
-    monkeypatch.setattr(frame_heads, "augmented", lambda summed: summed)
+    monkeypatch.setattr(frame_heads, "augmented", lambda summed, *_: summed)
     store = ActivationStore(tmp_path / "store")
     options = Options(updates=400, rates=(1e-2,))
     score, _ = score_tasks(encoder, ["asr"], ten, tmp_path, store, options)["asr"]

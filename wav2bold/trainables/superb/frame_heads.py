@@ -15,13 +15,15 @@ WARP = 5
 """Frames by which the middle moves at most. Widths and counts, too, are the reference's for asr."""
 TIME_MASKS, TIME_WIDTH = 2, 40
 FEATURE_MASKS, FEATURE_WIDTH = 4, 50
+ADAPTED, MOST_MASKS = 0.04, 20
+"""Share of an utterance's frames that is the number and the width of masks in time where they adapt."""
 
 
 class FrameHead(nn.Module):
     """The featurizer's weighted sum, a projection, and logits of each frame.
 
     recurrent: width of the two bidirectional LSTMs between them; None for none.  augments: whether
-    SpecAugment hides parts of the sum in training.
+    SpecAugment hides parts of the sum in training.  adapts: as in `augmented`.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class FrameHead(nn.Module):
         recurrent: int | None = None,
         *,
         augments: bool = False,
+        adapts: bool = False,
     ) -> None:
         super().__init__()
         self.layers = nn.Parameter(torch.zeros(layers))
@@ -42,13 +45,13 @@ class FrameHead(nn.Module):
             nn.LSTM(width, recurrent or 0, bidirectional=True, batch_first=True) for width in widths
         )
         self.classify = nn.Linear(projected if recurrent is None else 2 * recurrent, classes)
-        self.augments = augments
+        self.augments, self.adapts = augments, adapts
 
     def forward(self, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, F, C) of utterances (L, F, D), padded at their ends, and frames (B,)."""
         summed = weighed(self.layers, states)
         if self.augments and self.training:
-            summed = [augmented(one) for one in summed]
+            summed = [augmented(one, self.adapts) for one in summed]
         frames_B = torch.tensor([len(one) for one in summed])
         hidden_BFP = self.project(pad_sequence(summed, batch_first=True))
         if len(self.recurrent):
@@ -67,11 +70,20 @@ def weighed(layers: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
     return [torch.tensordot(weights, one, dims=1) for one in states]
 
 
-def augmented(summed_FD: Tensor) -> Tensor:
-    """SpecAugment (Park et al. 2019): time bent about a frame, stretches of features and frames set to 0."""
+def augmented(summed_FD: Tensor, adapts: bool = False) -> Tensor:
+    """SpecAugment (Park et al. 2019): time bent about a frame, stretches of features and frames set to 0.
+
+    adapts: whether number and width of the latter grow with the utterance (Park et al. 2020), as in sf.
+    """
     bent_FD = _bent(summed_FD)
     keep_FD = torch.ones_like(bent_FD)
-    for axis, masks, most in ((1, FEATURE_MASKS, FEATURE_WIDTH), (0, TIME_MASKS, TIME_WIDTH)):
+    in_time = TIME_MASKS, TIME_WIDTH
+    if adapts:
+        share = int(ADAPTED * len(bent_FD))
+        in_time = min(share, MOST_MASKS), min(share, TIME_WIDTH)
+    for axis, masks, most in ((1, FEATURE_MASKS, FEATURE_WIDTH), (0, *in_time)):
+        if not masks:
+            continue
         length = bent_FD.shape[axis]
         widths = torch.randint(0, most, (masks,))
         starts = torch.randint(0, max(1, length - int(widths.max())), (masks,))

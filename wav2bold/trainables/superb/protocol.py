@@ -20,8 +20,9 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 class Published:
     """How the reference trains a task. every: updates between two looks at the dev set.
 
-    statistic: of what test utterances gave, by name (see `STATISTICS`).  settings: names of what is chosen
-    on dev beside the learning rate.  by_test: what the reference chooses on the test set; "" for nothing.
+    updates: of a task without a head 0; its hidden state is chosen on dev, not a rate.  statistic: of what
+    test utterances gave, by name (see `STATISTICS`).  settings: names of what is chosen on dev beside the
+    learning rate.  by_test: what the reference chooses on the test set; "" for nothing.
     """
 
     metric: str
@@ -61,8 +62,10 @@ class Options:
 
     def deviations(self, published: Published) -> dict[str, str]:
         """What is told below a score, by name: what is not as published, or chosen on the test set."""
+        found: dict[str, str] = {}
+        if not published.updates:
+            return found
         updates, _ = self.length(published)
-        found = {}
         if updates != published.updates:
             found["updates"] = f"{updates:,} of {published.updates:,}"
         if self.rates != RATES:
@@ -80,9 +83,10 @@ class Score:
     sum by sum, right answers by answers, or wrong words by words.  parts, wholes, unit, fold: (N,) of each
     test utterance; unit: what is drawn together where intervals are drawn, the utterance or its speaker;
     (N, 2) for the two speakers of asv's trials.
-    rates: chosen on dev, of each fold.  dev: by fold, then rate, best dev score; NaN where there is none.
-    weights: (L,) of the featurizer, mean over folds.  lengths: (L,) mean length of a hidden state's vectors.
-    settings: what else was chosen on dev, by name.  beside: the same heads and utterances by another metric.
+    rates: chosen on dev, of each fold; none where a hidden state was.  dev: by fold, then by rate or number
+    of the state, best dev score; NaN where there is none.  weights: (L,) of the featurizer, mean over folds.
+    lengths: (L,) mean length of a hidden state's vectors.  settings: what else was chosen on dev, by name.
+    beside: the same heads and utterances by another metric.
     """
 
     task: str
@@ -116,6 +120,13 @@ class Score:
         _, unit = np.unique(self.unit[rows], return_inverse=True)
         numbers = unit.reshape(self.unit[rows].shape).astype(np.int64)
         return STATISTICS[self.statistic](self.parts[rows], self.wholes[rows], numbers, counts_RU)
+
+    @property
+    def chosen(self) -> str:
+        """What was chosen on dev: learning rates, each once, or a hidden state."""
+        if not self.rates:
+            return f"state {int(self.weights.argmax())}"
+        return " ".join(dict.fromkeys(f"{rate:g}" for rate in self.rates))
 
     @property
     def shares(self) -> NDArray[np.float64]:

@@ -13,14 +13,17 @@ import numpy as np
 from wav2bold.options import write_whole
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, digest_of
+from wav2bold.trainables.superb import qbe
 from wav2bold.trainables.superb.clips import digest_of as digest_of_clips
 from wav2bold.trainables.superb.fitting import Plan, fit
 from wav2bold.trainables.superb.hidden import pooled
 from wav2bold.trainables.superb.learning import CHECKPOINT, Course, Learnt, Lesson, learn
 from wav2bold.trainables.superb.librispeech import read_spoken
 from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
-from wav2bold.trainables.superb.tasks import FRAMED, POOLED, SPOKEN, TASKS, check_needs
-from wav2bold.trainables.superb.transcribing import spoken_course
+from wav2bold.trainables.superb.searching import search, trials
+from wav2bold.trainables.superb.stdlist import write_stdlist
+from wav2bold.trainables.superb.tasks import FRAMED, POOLED, SEARCHED, SPOKEN, TASKS, check_needs
+from wav2bold.trainables.superb.transcribing import Beside, spoken_course
 from wav2bold.trainables.superb.utterances import Fold
 
 FORMAT = 3
@@ -53,6 +56,8 @@ def score_tasks(
     Raises DataError where data is missing or can't be used.
     """
     check_needs(names, data)
+    if names[0] in SEARCHED:
+        return {name: _score_searched(encoder, name, data, folder / name, store, options) for name in names}
     if names[0] in POOLED:
         return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
     if names[0] in FRAMED:
@@ -101,6 +106,41 @@ def _score_pooled(
     return score, False
 
 
+def _score_searched(
+    encoder: Encoder, name: str, data: Path, folder: Path, store: ActivationStore, options: Options
+) -> tuple[Score, bool]:
+    asked = qbe.read(data)
+    identity = _identity(encoder, name, None, options) | {
+        "clips": digest_of_clips(asked.clips, asked.root),
+        "truth": _digest(asked.dev.occurs.tolist(), asked.test.occurs.tolist()),
+    }
+    kept = _kept(folder / RESULT, identity)
+    if kept is not None:
+        return kept, True
+    found = search(encoder, store, asked)
+    documents = [clip.path.stem for clip in asked.documents]
+    for part, queries, sure in zip(
+        qbe.SETS, (asked.dev, asked.test), (found.sure_dev, found.sure_test), strict=True
+    ):
+        write_stdlist(folder / part, queries.names, documents, sure)
+    unit, parts, wholes = trials(asked.test, found.sure_test)
+    score = _score(
+        name,
+        SEARCHED[name].published,
+        options,
+        parts=parts,
+        wholes=wholes,
+        unit=unit,
+        fold=np.zeros(len(unit), np.int64),
+        rates=(),
+        dev=({float(state): value for state, value in enumerate(found.dev)},),
+        weights=np.eye(len(found.dev))[found.state],
+        lengths=found.sizes,
+    )
+    _write(folder / RESULT, identity, score)
+    return score, False
+
+
 def _score_spoken(
     encoder: Encoder, names: Sequence[str], data: Path, folder: Path, store: ActivationStore, options: Options
 ) -> Scored:
@@ -141,10 +181,10 @@ def _score_course(
         {lesson.name: identities[lesson.name] for lesson in new},
         store,
     )
-    for name, one in learnt.items():
-        score = _learnt_score(name, one, course, options)
-        _write(folder / name / RESULT, identities[name], score)
-        found[name] = score, False
+    for lesson in new:
+        score = _learnt_score(lesson, learnt[lesson.name], course, options)
+        _write(folder / lesson.name / RESULT, identities[lesson.name], score)
+        found[lesson.name] = score, False
     (place / CHECKPOINT).unlink(missing_ok=True)
     return found
 
@@ -154,20 +194,40 @@ def _plan(lesson: Lesson, options: Options) -> Plan:
     return Plan(lesson.updates, lesson.every, batch, options.rates, options.seed)
 
 
-def _learnt_score(name: str, learnt: Learnt, course: Course, options: Options) -> Score:
-    return _score(
-        name,
-        TASKS[name].published,
+def _learnt_score(lesson: Lesson, learnt: Learnt, course: Course, options: Options) -> Score:
+    published = TASKS[lesson.name].published
+    sign = -1 if published.higher_is_better else 1  # what is learnt has the least score
+    score = _score(
+        lesson.name,
+        published,
         options,
         parts=learnt.judged.parts,
         wholes=learnt.judged.wholes,
         unit=course.unit,
         fold=np.zeros(len(course.unit), np.int64),
         rates=(learnt.rate,),
-        dev=(learnt.dev,),
+        dev=({rate: sign * value for rate, value in learnt.dev.items()},),
         weights=learnt.weights,
         lengths=learnt.sizes,
-        settings=dict(zip(TASKS[name].published.settings, learnt.judged.setting, strict=True)),
+        settings=dict(zip(published.settings, learnt.judged.setting, strict=True)),
+    )
+    others = FRAMED[lesson.name].beside if lesson.name in FRAMED else {}
+    truth = [lesson.truth[row] for row in course.fold.test] if others else []
+    beside = (_beside(score, metric, other, truth, learnt.told) for metric, other in others.items())
+    return replace(score, beside=tuple(beside))
+
+
+def _beside(score: Score, metric: str, other: Beside, truth: Sequence[Any], told: Sequence[Any]) -> Score:
+    """The same by another metric of each test clip's truth and what was told of it."""
+    counted = [other.counted(*pair) for pair in zip(truth, told, strict=True)]
+    parts, wholes = np.array(counted, np.float64).T
+    return replace(
+        score,
+        metric=metric,
+        higher_is_better=other.higher_is_better,
+        dev=({},),
+        parts=parts,
+        wholes=wholes,
     )
 
 
@@ -182,14 +242,15 @@ def _score(name: str, published: Published, options: Options, **found: Any) -> S
     )
 
 
-def _identity(encoder: Encoder, name: str, plan: Plan, options: Options) -> dict[str, Any]:
+def _identity(encoder: Encoder, name: str, plan: Plan | None, options: Options) -> dict[str, Any]:
+    """plan: None for a task without a head."""
     return {
         "format": FORMAT,
         "task": name,
         "encoder": encoder.digest,
         "normalize_wav": bool(encoder.extractor.do_normalize),
         "by_test": options.chooses_on_test(TASKS[name].published),
-        "plan": vars(plan) | {"rates": list(plan.rates)},
+        "plan": None if plan is None else vars(plan) | {"rates": list(plan.rates)},
         "versions": {library: version(library) for library in LIBRARIES},
     }
 

@@ -17,6 +17,12 @@ Of utterances that have two units, (N, 2); NaN for a draw that has no such numbe
 DRAWS_AT_ONCE = 100
 """With VoxCeleb1's 37,720 trials 30 MB an array."""
 
+COST_MISSED, COST_FALSE, SHARE_TRUE = 100, 1, 0.0008
+"""Of a missed document, of a wrong one, and of documents that a query is taken to be in: C_miss, C_fa and
+P_target in score-TWV-Cnxe.sh, QUESST's own scorer (read as it was handed out in 2015)."""
+FALSE_ALARM = COST_FALSE / COST_MISSED * (1 / SHARE_TRUE - 1)
+"""NIST's beta: what a false alarm rate of 1 costs, where missing all costs 1."""
+
 
 def share(
     parts: NDArray[np.float64],
@@ -28,6 +34,33 @@ def share(
     summed = (np.bincount(unit, one, counts.shape[1]) for one in (parts, wholes))
     parts_R, wholes_R = (counts @ one for one in summed)
     return np.asarray(parts_R / wholes_R, np.float64)
+
+
+def mtwv(
+    parts: NDArray[np.float64],
+    wholes: NDArray[np.float64],
+    unit: NDArray[np.int64],
+    counts: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Maximum term-weighted value (NIST's spoken term detection plan of 2006) of queries' hits, (R,).
+
+    parts: how sure a query was found in a document.  wholes: 1 where it is in it, else 0.  unit: the query;
+    each has a document that it is in. What is at least a threshold counts as found. Its value is 1 minus the
+    mean over queries of missed by true plus FALSE_ALARM times wrong by untrue documents; the threshold is the
+    best for all queries of a draw together. To find nothing is worth 0, so no value is less.
+    """
+    order = np.argsort(-parts, kind="stable")
+    true, query = wholes[order] > 0, unit[order]
+    queries = counts.shape[1]
+    hits_U, all_U = np.bincount(query, true, queries), np.bincount(query, minlength=queries)
+    worth = np.where(true, 1 / hits_U[query], -FALSE_ALARM / np.maximum(all_U - hits_U, 1)[query])
+    # the best threshold is that of a true document: below it there are but false alarms to be had
+    last = np.searchsorted(-parts[order], -np.unique(parts[order][true])[::-1], side="right")
+    step = np.searchsorted(last, np.arange(last[-1]), side="right")
+    gains_SU = np.zeros((len(last), queries))
+    np.add.at(gains_SU, (step, query[: last[-1]]), worth[: last[-1]])
+    values_RS = counts.astype(np.float64) @ gains_SU.cumsum(0).T
+    return np.asarray(np.maximum(values_RS.max(1), 0) / counts.sum(1), np.float64)
 
 
 def equal_error_rate(
@@ -78,5 +111,5 @@ def _crossing(
     return np.asarray(false_RP[draws, after - 1] * (1 - along) + false_RP[draws, after] * along, np.float64)
 
 
-STATISTICS: Mapping[str, Statistic] = {"share": share, "eer": equal_error_rate}
+STATISTICS: Mapping[str, Statistic] = {"share": share, "eer": equal_error_rate, "mtwv": mtwv}
 """By name, as results on disk have it."""

@@ -1,16 +1,16 @@
 """SUPERB's tasks by name: those that are here, and what each needs."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wav2bold.errors import DataError, StudyError
 from wav2bold.options import nearest
-from wav2bold.trainables.superb import asr, asv, er, ic, ks, pr, sd, sid
+from wav2bold.trainables.superb import asr, asv, er, ic, ks, pr, qbe, sd, sf, sid
 from wav2bold.trainables.superb.learning import Course, Lesson
 from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.protocol import Options, Published
-from wav2bold.trainables.superb.transcribing import CtcLesson
+from wav2bold.trainables.superb.transcribing import Beside, CtcLesson
 from wav2bold.trainables.superb.utterances import Utterances
 
 
@@ -34,11 +34,23 @@ class SpokenTask:
 
 @dataclass(frozen=True)
 class FramedTask:
-    """Of every frame, by itself. needs: as in `PooledTask`.  read: its clips, and what is to be learnt."""
+    """Of every frame, by itself. needs: as in `PooledTask`.  read: its clips, and what is to be learnt.
+
+    beside: other metrics of what is told of each clip, by name.
+    """
 
     published: Published
     needs: Mapping[str, str]
     read: Callable[[Path, Options], tuple[Course, Lesson]]
+    beside: Mapping[str, Beside] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """Of what is found without a head. needs: as in `PooledTask`."""
+
+    published: Published
+    needs: Mapping[str, str]
 
 
 POOLED: Mapping[str, PooledTask] = {
@@ -54,8 +66,15 @@ SPOKEN: Mapping[str, SpokenTask] = {
 FRAMED: Mapping[str, FramedTask] = {
     "asv": FramedTask(asv.PUBLISHED, asv.NEEDS, asv.read),
     "sd": FramedTask(sd.PUBLISHED, sd.NEEDS, sd.read),
+    "sf": FramedTask(sf.PUBLISHED, sf.NEEDS, sf.read, sf.BESIDE),
 }
-TASKS: Mapping[str, PooledTask | SpokenTask | FramedTask] = {**POOLED, **SPOKEN, **FRAMED}
+SEARCHED: Mapping[str, SearchTask] = {"qbe": SearchTask(qbe.PUBLISHED, qbe.NEEDS)}
+TASKS: Mapping[str, PooledTask | SpokenTask | FramedTask | SearchTask] = {
+    **POOLED,
+    **SPOKEN,
+    **FRAMED,
+    **SEARCHED,
+}
 
 
 def check_tasks(names: Iterable[str]) -> tuple[str, ...]:

@@ -14,6 +14,22 @@ from wav2bold.trainables.superb.frame_heads import FrameHead, ctc_loss, told_tok
 from wav2bold.trainables.superb.learning import Course, Judged, Rows
 from wav2bold.trainables.superb.librispeech import Spoken
 
+Counted = Callable[[Sequence[str], Sequence[str]], tuple[float, float]]
+"""Part and whole, as in `Score`, of what was told in place of the truth."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Another metric than that which chooses, of the same that was told."""
+
+    counted: Counted
+    higher_is_better: bool
+
+
+def wrong(truth: Sequence[str], told: Sequence[str]) -> tuple[float, float]:
+    """Wrong words or phones, and true ones."""
+    return edits(truth, told), len(truth)
+
 
 @dataclass(frozen=True)
 class CtcLesson:
@@ -21,7 +37,7 @@ class CtcLesson:
 
     tokens: of every utterance, from 1 on.  truth: what is counted of every utterance, words or phones.
     spelled: told tokens as such words or phones.  head: a new one, of so many hidden states and features.
-    updates, every: as in `Plan`.
+    updates, every: as in `Plan`.  counted: the metric of one utterance.  higher_is_better: of that metric.
     """
 
     name: str
@@ -32,6 +48,8 @@ class CtcLesson:
     updates: int
     every: int
     max_norm: float = 1.0
+    counted: Counted = wrong
+    higher_is_better: bool = False
 
     def optimiser(self, parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=rate)
@@ -48,11 +66,11 @@ class CtcLesson:
         return [self.spelled(tokens) for tokens in told_tokens(*head(states))]
 
     def judged(self, told: Sequence[list[str]], rows: Rows, setting: tuple[float, ...] | None) -> Judged:
-        """Wrong ones by true ones."""
-        truth = [self.truth[row] for row in rows]
-        errors = np.array([edits(one, own) for one, own in zip(truth, told, strict=True)], np.float64)
-        lengths = np.array(list(map(len, truth)), np.float64)
-        return Judged(float(errors.sum() / lengths.sum()), errors, lengths)
+        """Sum of parts by sum of wholes; less than 0 where higher is better."""
+        counted = [self.counted(self.truth[row], own) for row, own in zip(rows, told, strict=True)]
+        parts, wholes = np.array(counted, np.float64).T
+        share = float(parts.sum() / wholes.sum())
+        return Judged(-share if self.higher_is_better else share, parts, wholes)
 
 
 def spoken_course(spoken: Spoken, batch: int, seed: int) -> Course:
