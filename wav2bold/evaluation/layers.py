@@ -38,15 +38,16 @@ def layer_scores(
     name: str,
     *,
     intervals: bool,
+    first: int = 0,
 ) -> Iterator[LayerScore]:
-    """Every hidden state with everyone in the audience, and with each region that targets are named after.
+    """Every hidden state from `first` on with everyone in the audience, and with each region that has a name.
 
     name: what the encoder is called.  The scores are those of `score_layers`, without tests of targets.
     intervals: by a bootstrap over time, which takes longer than all else where targets are many; a mean over
     subjects needs none.
     """
     tr_s, nothing = audience.shards.card.tr_s, float("nan")
-    for layer, predicting in predicting_by_layer(encoder, audience, store, configuration):
+    for layer, predicting in predicting_by_layer(encoder, audience, store, configuration, first):
         for listener in audience.listeners():
             test, predicted = listener.test, predicting(listener)
             members: dict[str | None, NDArray[np.bool_]] = {None: np.ones(len(listener.ceiling), bool)}

@@ -87,14 +87,22 @@ def score_layers(
 
 
 def predicting_by_layer(
-    encoder: Encoder, audience: Audience, store: ActivationStore, configuration: Configuration
+    encoder: Encoder,
+    audience: Audience,
+    store: ActivationStore,
+    configuration: Configuration,
+    first: int = 0,
 ) -> Iterator[tuple[int, Predicting]]:
     """Each hidden state's number and what predicts from it alone, from one pass of the encoder.
+
+    first: the lowest of them; above the last, nothing is heard.
 
     In windows and with plain ridge, whatever the configuration says, so that all subjects share one
     decomposition of each state.
     """
-    numbers = tuple(range(encoder.layers + 1))
+    numbers = tuple(range(first, encoder.layers + 1))
+    if not numbers:
+        return
     train, test = audience.rows
     heard = [
         Hearing(

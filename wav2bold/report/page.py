@@ -19,6 +19,7 @@ from wav2bold.report.efficiency_section import efficiency_section
 from wav2bold.report.figure_tables import sweep_tables, tested_tables
 from wav2bold.report.findings import Findings
 from wav2bold.report.flow import flow
+from wav2bold.report.histories import histories
 from wav2bold.report.inside_page import inside_section
 from wav2bold.report.maps import NO_MAPS, maps
 from wav2bold.report.methods import methods
@@ -32,7 +33,7 @@ from wav2bold.tuning.heat_map import heat_map_svg
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 
-PARTS = ("flow.html", "inside.html", "search.html", "efficiency.html", "superb.html")
+PARTS = ("flow.html", "inside.html", "histories.html", "search.html", "efficiency.html", "superb.html")
 """Templates of sections, which page.html includes."""
 UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flow": None, "inside": None}
 """In place of what `_tested` gives where nothing was."""
@@ -45,7 +46,6 @@ def render(findings: Findings) -> str:
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
     charts = {
         "epochs": pictures.epochs(findings.trials, winner),
-        "histories": pictures.histories(findings.trials, winner),
         "subset_gains": heat_map_svg(findings.subsets, "gain"),
         "subset_changes": heat_map_svg(findings.subsets, "change"),
     }
@@ -81,6 +81,7 @@ def render(findings: Findings) -> str:
         yaml=winner.configuration.as_yaml().rstrip(),
         trials=[_trial(trial, winner) for trial in findings.trials],
         failed=failed(findings.trials),
+        histories=histories(findings.trials, winner),
         search=search_section(findings),
         efficiency=efficiency_section(findings.efficiency),
         superb=superb_section(findings.superb),

@@ -1,6 +1,5 @@
 """The report's charts."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,34 +54,6 @@ def epochs(trials: Sequence[Trial], winner: Trial) -> str:
             "Brain score on the validation stories by "
             f"{'subject' if over_subjects else 'epoch'}, one line for each trial",
         )
-
-
-def histories(trials: Sequence[Trial], winner: Trial) -> str:
-    """Best score of each trial against how much it hears; the best of each history joined."""
-    with mpl.rc_context(STYLE):
-        figure, axes = chart(2.8)
-        scored = [trial for trial in trials if math.isfinite(trial.best_score) and trial.is_whole]
-        top: dict[int, float] = {}
-        for trial in scored:
-            heard = trial.configuration.history
-            top[heard] = max(trial.best_score, top.get(heard, -math.inf))
-        x = sorted(top)
-        axes.plot(x, [top[one] for one in x], color=LIGHT["rule"], lw=2, zorder=1)
-        for role, some in _by_role(scored, winner).items():
-            axes.scatter(
-                [one.configuration.history for one in some],
-                [one.best_score for one in some],
-                s=20 if role.width < 2 else 52,
-                color=role.colour,
-                label=role.name,
-                zorder=2,
-            )
-        axes.set_xlabel("history, TRs of audio heard")
-        axes.set_ylabel("best brain score, r")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.margins(0.08)
-        legend(axes)
-        return svg(figure, "histories", "Best brain score of each trial against its history length")
 
 
 def subjects(

@@ -152,6 +152,7 @@ def _remember(
     encoder, task = place
     params = {"encoder": encoder, "task": task, **vars(benchmark.options)}
     params |= {f"deviation.{name}": said for name, said in score.deviations.items()}
+    params |= {f"setting.{name}": value for name, value in score.settings.items()}
     params["rate"] = " ".join(f"{rate:g}" for rate in score.rates)
     run_id = tracker.begin_run("superb score", f"{task} {encoder}", params, parent)
     metrics = {"score": score.value} | {f"weight.{layer}": float(w) for layer, w in enumerate(score.weights)}

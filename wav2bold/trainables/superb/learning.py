@@ -192,11 +192,10 @@ def _heard(
     listener: Listener, course: Course, rows: Rows, seed: tuple[int, int]
 ) -> Iterator[tuple[list[int], list[Tensor]]]:
     """A batch that trains, as `Listener` gives it. Crops drawn anew are never heard again: none is kept."""
-    if course.cropped is None:
-        return listener(rows)
+    clips = [course.clips[int(row)] for row in rows]
     random = np.random.default_rng(seed)
-    crops = [course.cropped(course.clips[int(row)], random) for row in rows]
-    return Listener(listener.encoder, crops)(np.arange(len(rows)))
+    crops = clips if course.cropped is None else [course.cropped(clip, random) for clip in clips]
+    return listener(rows) if crops == clips else Listener(listener.encoder, crops)(np.arange(len(rows)))
 
 
 def _look(listener: Listener, course: Course, pupils: Sequence[_Pupil]) -> None:
