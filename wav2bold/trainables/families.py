@@ -9,11 +9,15 @@ What differs between them is told here, and nowhere else.
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from transformers import Data2VecAudioModel, HubertModel, Wav2Vec2Model, WavLMModel
+from transformers.models.moonshine.modeling_moonshine import MoonshineEncoder
 from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 SpeechModel = Wav2Vec2Model | HubertModel | WavLMModel | Data2VecAudioModel
+Heard = SpeechModel | MoonshineEncoder
+"""Whose hidden states can be read. Moonshine's plan is another, so it is read, and not refined."""
 
 FAMILIES: Mapping[str, type[SpeechModel]] = {
     "wav2vec2": Wav2Vec2Model,
@@ -23,8 +27,25 @@ FAMILIES: Mapping[str, type[SpeechModel]] = {
 }
 """Models by the `model_type` of their config.json."""
 
+HEARD: Mapping[str, type[Heard]] = {**FAMILIES, "moonshine": MoonshineEncoder}
+MOONSHINE_CONVOLUTIONS = (127, 7, 3), (64, 3, 2)
+"""Kernels and strides, which its config.json doesn't tell."""
+
 UNUSED = "masked_spec_embed"
 """The parameter that stands for masked sound. Only pretraining uses it: here it is not trained."""
+
+
+def convolutions(model: Heard) -> tuple[Sequence[int], Sequence[int]]:
+    """Kernels and strides of the convolutions, in samples and then in steps of the one before."""
+    if isinstance(model, MoonshineEncoder):
+        return MOONSHINE_CONVOLUTIONS
+    return model.config.conv_kernel, model.config.conv_stride
+
+
+def layers_of(model: Heard) -> nn.ModuleList:
+    """The transformer layers, the lowest first."""
+    found: nn.ModuleList = model.layers if isinstance(model, MoonshineEncoder) else model.encoder.layers
+    return found
 
 
 def convolution_is_local(model: SpeechModel) -> bool:
@@ -41,11 +62,13 @@ def convolution_is_local(model: SpeechModel) -> bool:
     return all(isinstance(part, nn.Conv1d | nn.LayerNorm) for part in with_parameters)
 
 
-def norm_is_last(model: SpeechModel) -> bool:
+def norm_is_last(model: Heard) -> bool:
     """Whether the encoder's own layer norm follows its layers ("stable" layer norm), or precedes them.
 
     Data2VecAudio has it before them, whatever its config.json says.
     """
+    if isinstance(model, MoonshineEncoder):
+        return True
     return not isinstance(model, Data2VecAudioModel) and bool(model.config.do_stable_layer_norm)
 
 
@@ -54,13 +77,20 @@ def takes_mask(model: SpeechModel) -> bool:
     return not isinstance(model, WavLMModel)
 
 
-def convolved(model: SpeechModel, audio_BS: Tensor) -> Tensor:
+def convolved(model: Heard, audio_BS: Tensor) -> Tensor:
     """Output of the convolutions, (B, F, C)."""
+    if isinstance(model, MoonshineEncoder):
+        sound_BCF = model.groupnorm(model.conv1(audio_BS[:, None]).tanh())
+        for convolve in (model.conv2, model.conv3):
+            sound_BCF = nn.functional.gelu(convolve(sound_BCF))
+        return cast(Tensor, sound_BCF).transpose(1, 2)
     return cast(Tensor, model.feature_extractor(audio_BS)).transpose(1, 2)
 
 
-def embedded(model: SpeechModel, features_BFC: Tensor) -> Tensor:
+def embedded(model: Heard, features_BFC: Tensor) -> Tensor:
     """Input of the first transformer layer, (B, F, D): projection and positions."""
+    if isinstance(model, MoonshineEncoder):
+        return features_BFC  # its positions are turned into each layer's attention
     projected = model.feature_projection(features_BFC)
     # HuBERT gives nothing beside
     return positioned(model, projected if isinstance(projected, Tensor) else projected[0])
@@ -75,7 +105,7 @@ def positioned(model: SpeechModel, hidden_BFD: Tensor) -> Tensor:
 
 
 def through_layers(
-    model: SpeechModel, hidden_BFD: Tensor, first: int, last: int, mask: Tensor | None = None
+    model: Heard, hidden_BFD: Tensor, first: int, last: int, mask: Tensor | None = None
 ) -> Tensor:
     """Hidden states after layers first ... last - 1; after all of them, the encoder's output.
 
@@ -88,16 +118,23 @@ def through_layers(
         bias = _position_bias(model, hidden_BFD)
         for layer in model.encoder.layers[first:last]:
             hidden_BFD, _ = layer(hidden_BFD, position_bias=bias)
+    elif isinstance(model, MoonshineEncoder):
+        assert mask is None, "only read, never refined"
+        frames = torch.arange(hidden_BFD.shape[1], device=hidden_BFD.device)
+        turned = model.rotary_emb(hidden_BFD, frames[None])
+        for layer in model.layers[first:last]:
+            hidden_BFD = layer(hidden_BFD, position_embeddings=turned)
     else:
         for layer in model.encoder.layers[first:last]:
             hidden_BFD = layer(hidden_BFD, attention_mask=mask)
-    if last == len(model.encoder.layers) and norm_is_last(model):
-        hidden_BFD = model.encoder.layer_norm(hidden_BFD)
+    if last == len(layers_of(model)) and norm_is_last(model):
+        norm = model.layer_norm if isinstance(model, MoonshineEncoder) else model.encoder.layer_norm
+        hidden_BFD = norm(hidden_BFD)
     return hidden_BFD
 
 
 def hidden_states(
-    model: SpeechModel, hidden_BFD: Tensor, first: int, numbers: Sequence[int], mask: Tensor | None = None
+    model: Heard, hidden_BFD: Tensor, first: int, numbers: Sequence[int], mask: Tensor | None = None
 ) -> list[Tensor]:
     """Of hidden state `first`, those after it by number, rising: 0 is the input of the first layer."""
     found = []

@@ -125,7 +125,7 @@ def _score(benchmark: Benchmark, encoder: str, group: tuple[str, ...]) -> Scored
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         device = "cuda" if benchmark.gpus > 0 and torch.cuda.is_available() else "cpu"
-        loaded = hearing(load_encoder(encoder, device), benchmark.options.normalize_wav)
+        loaded = hearing(load_encoder(encoder, device, only_reads=True), benchmark.options.normalize_wav)
         store = ActivationStore(benchmark.results.resolve() / "activations", benchmark.max_gb)
         folder = benchmark.folder(encoder)
         return score_tasks(loaded, group, benchmark.data.resolve(), folder, store, benchmark.options)
