@@ -1,5 +1,6 @@
 """Diarization: errors are those of independent code, and heads tell who speaks on real prompts."""
 
+from collections.abc import Iterator
 from itertools import permutations, product
 from pathlib import Path
 
@@ -32,12 +33,17 @@ from wav2bold.trainables.superb.protocol import Options, Score
 from wav2bold.trainables.superb.scoring import score_tasks
 from wav2bold.trainables.superb.tasks import check_needs
 
-SHORT = Options(updates=150, rates=(1e-2,))
+SHORT = Options(updates=100, rates=(1e-2,))
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Heads in proportion to a small encoder, on one core: small steps wait for each other on two."""
     monkeypatch.setattr(diarizing, "WIDTH", 64)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +206,7 @@ def test_dev_chooses_threshold_and_filter_and_test_takes_them() -> None:
 
 
 def test_who_speaks_is_told_far_better_than_by_a_guess(encoder: Encoder, data: Path, tmp_path: Path) -> None:
-    """Nobody ever: 1; one all the time, 0.62; an encoder with random weights must come to 0.5."""
+    """Nobody ever: 1; one all the time, 0.83; a random encoder, at 0.3, must come below 0.5."""
     score = scored(encoder, data, tmp_path, SHORT)
     _, lesson = sd.read(data, Options())
     guesses = {}
@@ -210,7 +216,7 @@ def test_who_speaks_is_told_far_better_than_by_a_guess(encoder: Encoder, data: P
         guesses[name] = sum(errors) / sum(map(speech_s, times))
         assert score.wholes.tolist() == pytest.approx(list(map(speech_s, times)))
     assert guesses["nobody"] == pytest.approx(1)
-    assert score.value < 0.5 < 0.6 < guesses["one"] < guesses["both"]
+    assert score.value < 0.5 < 0.8 < guesses["one"] < guesses["both"]
     assert score.settings.keys() == {"threshold", "median"}
     assert score.unit.tolist() == [f"test-{number}" for number in range(12)]
 

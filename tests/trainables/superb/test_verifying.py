@@ -1,6 +1,7 @@
 """Speaker verification: the published trials, dev trials of held out speakers, and heads that tell voices."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +25,16 @@ SHORT = Options(updates=120, rates=(3e-4,))
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads and batches in proportion to a small encoder."""
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Heads and batches in proportion to a small encoder, on one core."""
     monkeypatch.setattr(verifying, "WIDTH", 128)
     monkeypatch.setattr(verifying, "POOLED", 128)
     monkeypatch.setattr(asv, "PUBLISHED", replace(asv.PUBLISHED, batch=24))
     monkeypatch.setattr(asv, "HELD_OUT", 5)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
