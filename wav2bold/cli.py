@@ -485,12 +485,18 @@ def report(
     layers: Annotated[
         bool, typer.Option("--layers/--no-layers", help="Score every hidden state, before and after.")
     ] = True,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive/--no-interactive", help="Let figures be turned and pointed at; 2 MB more."
+        ),
+    ] = True,
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
     """Score the refined encoders on the test stories and write one page about the study."""
     with watching("report") as progress:
-        steps.report(study, out_file, address, cpus, progress, layers=layers)
+        steps.report(study, out_file, address, cpus, progress, layers=layers, interactive=interactive)
     out.print(f"written: {out_file}", markup=False)
 
 

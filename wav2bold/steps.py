@@ -308,17 +308,19 @@ def report(
     progress: Progress = silent,
     *,
     layers: bool = True,
+    interactive: bool = True,
 ) -> "Findings":
     """Score the refined encoders on the test stories and write the page; gives all numbers in it.
 
-    layers: whether every hidden state is scored, too.
+    layers: whether every hidden state is scored, too.  interactive: whether figures can be explored in a
+    browser, beside the printed ones.
     """
     study = _study(study)
     check_file(Path(out))
     with importing():
         from wav2bold.report import report as step
 
-    return step.report(study, Path(out), address, cpus, progress, layers=layers)
+    return step.report(study, Path(out), address, cpus, progress, layers=layers, interactive=interactive)
 
 
 def efficiency(
