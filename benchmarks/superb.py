@@ -3,12 +3,16 @@
 `superb_pooled_speedup`: one learning rate of ks. Time of an update that hears its batch, 32 words of 1 s with
 wav2vec2-base's shape, over that of an update on stored means with its share of hearing once: 51,094
 words that train by 200,000 updates.
+`superb_grid_cost`: asr. Time of an update of seven learning rates' heads over that of one alone; both hear
+their batch with wav2vec2-base's shape, unpadded, each utterance by itself. On a GPU where there is one, with
+the published batch of 32; else with a batch of 4, and one core as a task has it.
 """
 
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +24,22 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.superb import asr
 from wav2bold.trainables.superb.clips import Clip, sound_of
 from wav2bold.trainables.superb.hidden import pooled
+from wav2bold.trainables.superb.learning import Course, learn
+from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.pooled_heads import answers, beginning, losses
+from wav2bold.trainables.superb.protocol import RATES, Options
 from wav2bold.trainables.superb.stacked_adam import StackedAdam
+from wav2bold.trainables.superb.utterances import Fold
 
 REPEATS = 5
 BATCH, CLASSES, CLIPS = 32, 12, 96
 TRAIN_WORDS, UPDATES = 51_094, 200_000
 """Of Speech Commands v0.01: what trains, and how long."""
+UTTERANCE_S, WORDS = 12.3, 33
+"""Of LibriSpeech's train-clean-100, on average."""
 
 
 def main() -> None:
@@ -37,12 +48,19 @@ def main() -> None:
         Wav2Vec2Model(Wav2Vec2Config()).save_pretrained(folder / "encoder")
         Wav2Vec2FeatureExtractor().save_pretrained(folder / "encoder")
         encoder = load_encoder(str(folder / "encoder"))
-        random = np.random.default_rng(0)
-        clips = [Clip(folder / f"{number}.wav") for number in range(CLIPS)]
-        for clip in clips:
-            soundfile.write(clip.path, 0.1 * random.standard_normal(16_000), 16_000)
+        clips = noises(folder, CLIPS, 1.0)
         ratios = [measured(encoder, clips, folder, repeat) for repeat in range(REPEATS + 1)][1:]
-    show("superb_pooled_speedup", ratios, "x")
+        show("superb_pooled_speedup", ratios, "x")
+        show("superb_grid_cost", grid_costs(folder), "x")
+
+
+def noises(folder: Path, count: int, seconds: float) -> list[Clip]:
+    """Sound files, so many and so long."""
+    random = np.random.default_rng(0)
+    clips = [Clip(folder / f"{seconds:g}-{number}.wav") for number in range(count)]
+    for clip in clips:
+        soundfile.write(clip.path, 0.1 * random.standard_normal(round(16_000 * seconds)), 16_000)
+    return clips
 
 
 def measured(encoder: Encoder, clips: list[Clip], folder: Path, repeat: int) -> float:
@@ -73,6 +91,42 @@ def measured(encoder: Encoder, clips: list[Clip], folder: Path, repeat: int) -> 
         file=sys.stderr,
     )
     return again / (step + hearing)
+
+
+def grid_costs(folder: Path) -> list[float]:
+    """Time of an update of seven heads over that of one, of as many pairs of runs as REPEATS."""
+    gpu = torch.cuda.is_available()
+    torch.set_num_threads(torch.get_num_threads() if gpu else 1)
+    encoder = load_encoder(str(folder / "encoder"), "cuda" if gpu else "cpu")
+    batch, steps = (32, 4) if gpu else (4, 3)
+    clips = noises(folder, batch * steps + 1, UTTERANCE_S)
+    found = []
+    for repeat in range(REPEATS + gpu):
+        one, seven = (update_s(encoder, clips, batch, steps, rates, folder) for rates in ((1e-4,), RATES))
+        print(f"  an update of one head {one:.2f} s, of seven {seven:.2f} s", file=sys.stderr)
+        if repeat >= gpu:  # the first on a GPU loads its libraries
+            found.append(seven / one)
+    return found
+
+
+def update_s(
+    encoder: Encoder, clips: list[Clip], batch: int, steps: int, rates: tuple[float, ...], folder: Path
+) -> float:
+    """Median time of one update of a head at each of these rates, seconds."""
+    words = tuple(("SPEECH",) * WORDS for _ in clips)
+    last = np.array([len(clips) - 1])
+    spoken = Spoken(folder, tuple(clips), words, Fold(np.arange(batch * steps), last, last))
+    begun: list[float] = []
+
+    def rows(step: int) -> np.ndarray:
+        begun.append(time.perf_counter())
+        return np.arange(batch * step, batch * (step + 1))
+
+    course = Course(folder, spoken.clips, spoken.fold, spoken.names[last], rows)
+    lesson = replace(asr.lesson(folder, spoken, Options()), updates=steps, every=steps)
+    with tempfile.TemporaryDirectory() as places:
+        learn(encoder, course, [lesson], rates, 0, Path(places), {})
+    return statistics.median(np.diff(begun))
 
 
 def heard_again(encoder: Encoder, batch_BS: np.ndarray) -> None:

@@ -9,6 +9,7 @@ import functools
 import gzip
 import os
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -167,9 +168,7 @@ def voxceleb1(root: Path, languages: Sequence[str] = ("en", "fr", "it")) -> None
     home = root / "VoxCeleb1"
     lines = []
     for number, language in enumerate(languages):
-        folder = prompts(language)
-        names = sorted(path for path in folder.glob("*.g722") if path.stat().st_size > 24_000)[:30]
-        said = np.concatenate([_read_g722(path) for path in names])[RATE_HZ:]
+        said = _prompts_in_one(language)
         speaker = f"id{10001 + number}"
         half = "test" if number == 1 else "dev"
         # train, dev and test don't overlap; one file is longer than a crop
@@ -181,6 +180,81 @@ def voxceleb1(root: Path, languages: Sequence[str] = ("en", "fr", "it")) -> None
             write(home / half / "wav" / name, said[start * RATE_HZ : stop * RATE_HZ])
             lines.append(f"{part} {name}\n")
     (home / "iden_split.txt").write_text("".join(lines))
+
+
+def voxceleb1_trials(root: Path, files: int = 3, voices: tuple[int, int] = (36, 8)) -> None:
+    """VoxCeleb1 with its verification list: so many voices in dev/wav and in test/wav.
+
+    A voice is a prompts' speaker, faster or slower and heard through a filter of the voice's own. Each says
+    the same every time, from another moment on.
+    """
+    home = root / "VoxCeleb1"
+    random = np.random.default_rng(0)
+    spoken = [_prompts_in_one(language) for language in ("en", "fr", "it")]
+    names = list[str]()
+    for half, first, count in (("dev", 10001, voices[0]), ("test", 10270, voices[1])):
+        for number in range(count):
+            said, factor = spoken[number % 3], random.uniform(0.75, 1.33)
+            taps, ring_hz = np.arange(256), 300 * 12 ** random.uniform()  # up to 3,600
+            tract = np.cos(2 * np.pi * ring_hz * taps / RATE_HZ) * np.exp(-taps / 50)
+            for place in range(files):
+                start = int(random.integers(RATE_HZ // 8))
+                voiced = soxr.resample(said[start : start + 4 * RATE_HZ], RATE_HZ, RATE_HZ * factor)
+                voiced = np.convolve(voiced / np.abs(voiced).max(), tract / np.abs(tract).sum(), "same")
+                name = f"id{first + number}/video{place}/{place:05d}.wav"
+                write(home / half / "wav" / name, take(voiced.astype(np.float32), place, 0.01), 2.01)
+                names += [name] * (half == "test")
+    lines = [
+        f"{int(one.split('/')[0] == other.split('/')[0])} {one} {other}\n"
+        for one, other in combinations(names, 2)
+    ]
+    (home / "veri_test.txt").write_text("".join(lines))
+
+
+def _prompts_in_one(language: str) -> NDArray[np.float32]:
+    names = sorted(path for path in prompts(language).glob("*.g722") if path.stat().st_size > 24_000)[:30]
+    return np.concatenate([_read_g722(path) for path in names])[RATE_HZ:]
+
+
+def libri2mix(root: Path, mixes: tuple[int, int, int] = (32, 8, 12), seconds: float = 3) -> None:
+    """Libri2Mix in Kaldi's folders: each recording has a prompt's speaker of English and one of French."""
+    home = root / "Libri2Mix"
+    random = np.random.default_rng(0)
+    spoken = [_prompts_in_one(language) for language in ("en", "fr")]
+    for part, count in zip(("train", "dev", "test"), mixes, strict=True):
+        recordings = []
+        for number in range(count):
+            name = f"{part}-{number}"
+            sound = np.zeros(round(seconds * RATE_HZ), np.float32)
+            turns = []
+            for speaker, said in enumerate(spoken):
+                start, stop = np.sort(random.uniform(0, seconds, 2)).round(2)
+                stop = min(max(stop, start + 0.5), seconds)
+                first, samples = round(start * RATE_HZ), round((stop - start) * RATE_HZ)
+                begin = int(random.integers(len(said) - samples))
+                sound[first : first + samples] += said[begin : begin + samples]
+                turns.append((f"speaker{speaker}", start, stop))
+            path = home / "wav16k" / "max" / part / f"{name}.wav"
+            write(path, take(sound, number, 0.0))
+            recordings.append((name, path, turns))
+        write_kaldi(home / "diarization" / part, recordings)
+
+
+def write_kaldi(
+    folder: Path, recordings: Sequence[tuple[str, Path, Sequence[tuple[str, float, float]]]]
+) -> None:
+    """Kaldi's folder of recordings with their turns, as s3prl/LibriMix's prepare_diarization.py has it."""
+    texts = {"wav.scp": "", "segments": "", "utt2spk": "", "rttm": "", "reco2dur": ""}
+    for name, path, turns in recordings:
+        texts["wav.scp"] += f"{name} {path}\n"
+        texts["reco2dur"] += f"{name} {soundfile.info(path).duration}\n"
+        for number, (speaker, start, stop) in enumerate(turns):
+            texts["segments"] += f"{name}_{speaker}_{number} {name} {start} {stop}\n"
+            texts["utt2spk"] += f"{name}_{speaker}_{number} {speaker}\n"
+            texts["rttm"] += f"SPEAKER {name} 1 {start:7.2f} {stop - start:7.2f} <NA> <NA> {speaker} <NA>\n"
+    folder.mkdir(parents=True)
+    for file, text in texts.items():
+        (folder / file).write_text(text)
 
 
 def iemocap(root: Path, takes: int = 5) -> None:

@@ -16,8 +16,11 @@ from wav2bold.evaluation.layers import LayerScore
 from wav2bold.report.findings import Findings
 from wav2bold.report.inside import Inside
 from wav2bold.trainables.scores import Gain
+from wav2bold.trainables.superb.protocol import Score
 from wav2bold.tuning.tracking import Trial
 
+CLIPS, STATES = 300, 13
+"""Test utterances and hidden states of made-up scores in speech tasks."""
 STORIES = ("bakery", "clockmaker", "ferry", "library", "lighthouse")
 
 
@@ -175,3 +178,23 @@ def study_remembered(request: pytest.FixtureRequest, folder: Path, monkeypatch: 
     else:
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return findings().study.model_copy(update={"name": folder.name, "results": folder})
+
+
+def superb_score(task: str, right: float, seed: int = 0) -> Score:
+    """Of an encoder that is right in so great a share of the test utterances."""
+    random = np.random.default_rng(seed)
+    weights = random.dirichlet(np.ones(STATES))
+    return Score(
+        task=task,
+        metric="accuracy",
+        higher_is_better=True,
+        parts=(np.arange(CLIPS) < right * CLIPS).astype(float),
+        wholes=np.ones(CLIPS),
+        unit=np.array([f"clip{number:04d}" for number in range(CLIPS)]),
+        fold=np.zeros(CLIPS, np.int64),
+        rates=(1e-3,),
+        dev=({1e-3: right},),
+        weights=weights,
+        lengths=random.uniform(1, 9, STATES),
+        deviations={"updates": "300 of 200,000"},
+    )

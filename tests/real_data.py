@@ -96,6 +96,11 @@ def asterisk_prompts(language: str = "en") -> Path:
     return target
 
 
+def pyannote_conversation() -> Path:
+    """Folder of 30 s of a conversation of two, `sample.wav`, and who speaks when, `sample.rttm`. MIT."""
+    return _from_wheel("pyannote-audio==4.0.7", "pyannote/audio/sample")
+
+
 def _from_wheel(package: str, within: str) -> Path:
     """The folder `within` of a wheel."""
     target = cache() / package.replace("==", "-")

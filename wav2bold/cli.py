@@ -491,12 +491,25 @@ def report(
             "--interactive/--no-interactive", help="Let figures be turned and pointed at; 2 MB more."
         ),
     ] = True,
+    superb_folder: Annotated[
+        Path | None,
+        typer.Option("--superb", help="The --out folder of superb, to show the speech tasks, too."),
+    ] = None,
     address: Address = None,
     cpus: Cpus = None,
 ) -> None:
     """Score the refined encoders on the test stories and write one page about the study."""
     with watching("report") as progress:
-        steps.report(study, out_file, address, cpus, progress, layers=layers, interactive=interactive)
+        steps.report(
+            study,
+            out_file,
+            address,
+            cpus,
+            progress,
+            layers=layers,
+            interactive=interactive,
+            superb=superb_folder,
+        )
     out.print(f"written: {out_file}", markup=False)
 
 

@@ -27,8 +27,8 @@ def superb(
         Path, typer.Option("--out", help="Folder for scores; run again, it goes on from what is there.")
     ],
     tasks: Annotated[
-        str, typer.Option(help="Of ks, ic, sid, er, pr and asr, separated by commas.")
-    ] = "ks,ic,sid,er,pr,asr",
+        str, typer.Option(help="Of ks, ic, sid, er, pr, asr, asv and sd, separated by commas.")
+    ] = "ks,ic,sid,er,pr,asr,asv,sd",
     updates: Annotated[
         int | None,
         typer.Option(
@@ -51,11 +51,19 @@ def superb(
             help="Whether encoders hear normalised sound. Default: as each was refined or published.",
         ),
     ] = None,
+    as_published: Annotated[
+        bool,
+        typer.Option(
+            help="asv, sd: choose on the test set, as the reference does, to compare with published numbers."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of heads and batches.")] = 0,
     max_gb: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Room on disk for stored features, GB. Default: nine tenths of what is free."
+            min=0,
+            help="Room on disk for what encoders heard, GB: means, and frames too, to be heard once. "
+            "Default: means only, in nine tenths of what is free.",
         ),
     ] = None,
     cpus_per_task: Annotated[int, typer.Option(min=1, help="Cores that one task of one encoder holds.")] = 1,
@@ -82,13 +90,16 @@ def superb(
     DIR of --data holds what the tasks need, as published:
     ks: speech_commands_v0.01, speech_commands_test_set_v0.01;
     ic: fluent_speech_commands_dataset; sid: VoxCeleb1 with iden_split.txt; er: IEMOCAP_full_release;
-    pr, asr: LibriSpeech, for pr with librispeech-lexicon.txt in it.
+    pr, asr: LibriSpeech, for pr with librispeech-lexicon.txt in it; asv: VoxCeleb1 with veri_test.txt;
+    sd: Libri2Mix with Kaldi's folders train, dev and test in Libri2Mix/diarization.
 
     Results: a table here, results.json and results.csv in the --out folder, a run for each score in MLflow.
     """
     from wav2bold.trainables.superb.protocol import RATES, Options
 
-    options = Options(updates, RATES if rates is None else _numbers(rates), seed, crops, normalize_wav)
+    options = Options(
+        updates, RATES if rates is None else _numbers(rates), seed, crops, normalize_wav, as_published
+    )
     names = tuple(word.strip() for word in tasks.split(",") if word.strip())
     with watching("superb") as progress:
         done = steps.superb(

@@ -309,18 +309,22 @@ def report(
     *,
     layers: bool = True,
     interactive: bool = True,
+    superb: AnyPath | None = None,
 ) -> "Findings":
     """Score the refined encoders on the test stories and write the page; gives all numbers in it.
 
     layers: whether every hidden state is scored, too.  interactive: whether figures can be explored in a
-    browser, beside the printed ones.
+    browser, beside the printed ones.  superb: the folder that `superb` wrote, to show it.
     """
     study = _study(study)
     check_file(Path(out))
     with importing():
         from wav2bold.report import report as step
 
-    return step.report(study, Path(out), address, cpus, progress, layers=layers, interactive=interactive)
+    spoken = None if superb is None else Path(superb)
+    return step.report(
+        study, Path(out), address, cpus, progress, layers=layers, interactive=interactive, superb=spoken
+    )
 
 
 def efficiency(

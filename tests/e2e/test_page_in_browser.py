@@ -40,7 +40,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     weights = np.array([0.2, 0.5, 0.3])
     weighed = {name: dataclasses.replace(one, layer_weights=weights) for name, one in findings.inside.items()}
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(dataclasses.replace(findings, inside=weighed), interactive=True), encoding="utf-8")
+    spoken = {
+        name: {task: made_up.superb_score(task, right, seed) for seed, task in enumerate(("ks", "pr"))}
+        for name, right in (("facebook/wav2vec2-base", 0.6), ("facebook/hubert-base-ls960", 0.7))
+    }
+    whole = dataclasses.replace(findings, inside=weighed, superb=spoken)
+    path.write_text(render(whole, interactive=True), encoding="utf-8")
     return path.as_uri()
 
 

@@ -119,6 +119,30 @@ def test_nothing_but_mistakes_is_one_mistake(
         steps.superb(encoders, ["ks", "ic"], data, tmp_path / "out", SHORT)
 
 
+def test_the_command_hands_on_what_is_chosen_as_published(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[Options] = []
+
+    def taken(
+        encoders: object,
+        tasks: object,
+        data: object,
+        out: object,
+        options: Options,
+        *rest: object,
+        **more: object,
+    ) -> None:
+        given.append(options)
+        raise DataError("stop", "here")
+
+    monkeypatch.setattr(steps, "superb", taken)
+    words = ["superb", "x", "--data", str(tmp_path), "--out", str(tmp_path), "--tasks", "asv,sd"]
+    for more in ([], ["--as-published"]):
+        CliRunner().invoke(cli.app, [*words, *more])
+    assert given == [Options(), Options(as_published=True)]
+
+
 def test_the_command_shows_scores_changes_and_weights(
     done: tuple[Path, object], data: Path, encoders: list[Path]
 ) -> None:

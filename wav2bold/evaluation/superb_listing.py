@@ -62,9 +62,9 @@ def listing(rows: list[Row]) -> Group:
             row.score.metric + better,
             row.encoder,
             f"{100 * row.score.value:.2f}",
-            _ends(row.interval),
+            ends(row.interval),
             "" if row.change is None else signed(100 * row.change.value),
-            "" if row.change is None else _ends(row.change),
+            "" if row.change is None else ends(row.change),
             ", ".join(dict.fromkeys(f"{rate:g}" for rate in row.score.rates)),
         )
     deviations = dict.fromkeys(
@@ -88,7 +88,8 @@ def _layers(rows: list[Row]) -> Table:
     return table
 
 
-def _ends(interval: Interval) -> str:
+def ends(interval: Interval) -> str:
+    """An interval in %."""
     if not math.isfinite(interval.low):
         return "\N{EN DASH}"
     return f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"

@@ -16,8 +16,9 @@ def utterance_interval(
     """Of a task's score; of the difference where another encoder's is given, paired: both hear each draw.
 
     What is drawn are units (utterances, or speakers with all of theirs) within each fold. Spread times
-    Student's t for as many units, which makes up for what draws of few lack. NaN where there are less than
-    two units, or the two weren't tested on the same utterances.
+    Student's t for as many units, which makes up for what draws of few lack. A draw that has no score, since
+    it took one speaker only, is left out. NaN where there are less than two units, or the two weren't tested
+    on the same utterances.
     """
     value = score.value if minus is None else score.value - minus.value
     nothing = Interval(value, float("nan"), float("nan"))
@@ -36,6 +37,7 @@ def utterance_interval(
         drawn += score.drawn(rows, counts)
         if minus is not None:
             drawn -= minus.drawn(rows, counts)
+    drawn = drawn[np.isfinite(drawn)]
     spread = (drawn / len(folds)).std(ddof=1) * np.sqrt(units / (units - 1))
     reach = float(stats.t.ppf((1 + LEVEL) / 2, units - 1) * spread)
     return Interval(value, value - reach, value + reach)

@@ -15,6 +15,7 @@ from wav2bold.datasets.splits import Stories, split_stories
 from wav2bold.errors import TrackingError
 from wav2bold.evaluation.evaluate import Evaluation
 from wav2bold.evaluation.layers import LayerScore
+from wav2bold.evaluation.superb_listing import Scores
 from wav2bold.progress import Progress, silent
 from wav2bold.report.inside import Inside, inside_of
 from wav2bold.report.layer_curves import layer_curves
@@ -26,6 +27,7 @@ from wav2bold.tuning.efficiency import Efficiency, efficiencies
 from wav2bold.tuning.outbox import opened
 from wav2bold.tuning.resuming import is_driven
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
+from wav2bold.tuning.superb import superb_scores
 from wav2bold.tuning.tracking import Trial
 
 KINDS = ("refined", "refined-paper", "pretrained")
@@ -47,6 +49,7 @@ class Findings:
     inside: what refinement with the best configuration did inside each subject's encoder.
     layers: scores of every hidden state before and after; empty if they weren't asked for.
     standing: whether the sweep still runs.  efficiency: what minutes are worth, of whom that is known.
+    superb: scores in speech tasks by encoder, then task; empty where nobody said where they are.
     """
 
     study: Study
@@ -65,6 +68,7 @@ class Findings:
     efficiency: tuple[Efficiency, ...] = ()
     inside: Mapping[str, Inside] = field(default_factory=dict)
     layers: tuple[LayerScore, ...] = ()
+    superb: Scores = field(default_factory=dict)
 
     @property
     def winner(self) -> Trial:
@@ -85,6 +89,7 @@ def find(
     progress: Progress = silent,
     *,
     layers: bool = True,
+    superb: Path | None = None,
 ) -> Findings:
     """Gather a study's findings; the only place that touches the test stories.
 
@@ -92,9 +97,11 @@ def find(
     in the results folder; without the first nothing is tested, and the findings are
     the sweep's. Of subsets, refined with the best configuration or else the paper's, the validation scores
     are told.
-    layers: whether every hidden state is scored, too.
-    Raises TrackingError if there is no sweep, or none of its trials has finished.
+    layers: whether every hidden state is scored, too.  superb: folder of `wav2bold superb`.
+    Raises DataError if that holds no scores, TrackingError if there is no sweep, or none of its trials has
+    finished.
     """
+    spoken = superb_scores(superb) if superb is not None else {}
     shards = open_shards(study.shards)
     stories = split_stories(study.split, shards.card)
     tracker = opened(study, make=False)
@@ -130,6 +137,7 @@ def find(
         standing=Standing(tracker.status_of(sweep), is_driven(study)),
         inside={subject: inside_of(folder) for subject, folder in sorted(folders["refined"].items())},
         layers=curves,
+        superb=spoken,
     )
 
 

@@ -27,6 +27,7 @@ from wav2bold.report.maps import NO_MAPS, maps
 from wav2bold.report.methods import methods
 from wav2bold.report.search_section import search_section
 from wav2bold.report.standing import failed, notices, unrefined
+from wav2bold.report.superb_section import superb_section
 from wav2bold.report.words import percent
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import trial_words
@@ -34,7 +35,7 @@ from wav2bold.tuning.heat_map import heat_map_svg
 from wav2bold.tuning.subset_scores import SubsetScore, trained
 from wav2bold.tuning.tracking import Trial
 
-PARTS = ("flow.html", "inside.html", "histories.html", "search.html", "efficiency.html")
+PARTS = ("flow.html", "inside.html", "histories.html", "search.html", "efficiency.html", "superb.html")
 """Templates of sections, which page.html includes."""
 UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flow": None, "inside": None}
 """In place of what `_tested` gives where nothing was."""
@@ -91,6 +92,7 @@ def render(findings: Findings, *, interactive: bool = False) -> str:
         histories=histories(findings.trials, winner),
         search=search,
         efficiency=efficiency_section(findings.efficiency),
+        superb=superb_section(findings.superb),
         subsets=[_subset(one) for one in findings.subsets],
         facts=methods(findings),
         explored={name: found.get(name) for name in EXPLORED},

@@ -22,18 +22,21 @@ def report(
     *,
     layers: bool = True,
     interactive: bool = True,
+    superb: Path | None = None,
 ) -> Findings:
     """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
 
-    layers: whether every hidden state is scored, too.  interactive: as for `render`. The scores and
-    the page are also logged under the sweep's run in MLflow. Where nothing is refined yet, or the sweep still
-    runs, the page says so and shows what there is.
-    Raises DataError if `out` is a folder, TrackingError if there is no sweep with a finished trial.
+    layers: whether every hidden state is scored, too.  interactive: as for `render`.  superb: folder of
+    `wav2bold superb`, whose table the page then shows. The scores and the page are also logged under the
+    sweep's run in MLflow. Where nothing is refined yet, or the sweep still runs, the page says so and shows
+    what there is.
+    Raises DataError if `out` is a folder or `superb` holds no scores, TrackingError if there is no sweep with
+    a finished trial.
     """
     out = Path(out)
     if out.is_dir():
         raise DataError(f"{out}: is a folder", "give a file, such as report.html")
-    findings = find(study, address, cpus, progress, layers=layers)
+    findings = find(study, address, cpus, progress, layers=layers, superb=superb)
     progress("drawing the page", 0, 0)
     from wav2bold.report.page import render  # what draws takes no memory beside the tests
 

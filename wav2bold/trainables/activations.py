@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wav2bold.config import StoredType
 from wav2bold.trainables.checked_arrays import TYPES, Layout, map_open, mapped, write
-from wav2bold.trainables.room import Room, refusals
+from wav2bold.trainables.room import NoRoom, Room, refusals
 
 Rows = Iterator[NDArray[np.float32]]
 
@@ -32,6 +32,7 @@ class ActivationStore:
     def __init__(self, folder: Path, max_gb: float | None = None, dtype: StoredType = "float32") -> None:
         self.folder = folder
         self.dtype = dtype
+        self.is_bounded = max_gb is not None
         self._room = Room(folder, max_gb)
         self._checked: dict[Path, int] = {}  # the inode of what was sound
 
@@ -51,13 +52,30 @@ class ActivationStore:
 
         Raises StudyError if a finite number is infinite in that type.
         """
-        array = self._mapped(address, shape, self.dtype, compute)
+        return self._tensor(self._mapped(address, shape, self.dtype, compute))
+
+    def tensor_if_room(
+        self, address: dict[str, Any], shape: tuple[int, ...], compute: Callable[[], Rows]
+    ) -> Tensor | None:
+        """As `tensor`; None where files in use leave too little of `max_gb`: then nothing is computed."""
+        try:
+            return self._tensor(self._mapped(address, shape, self.dtype, compute, within=True))
+        except NoRoom:
+            return None
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
             return torch.from_numpy(array).view(TYPES[self.dtype])
 
     def _mapped(
-        self, address: dict[str, Any], shape: tuple[int, ...], dtype: StoredType, compute: Callable[[], Rows]
+        self,
+        address: dict[str, Any],
+        shape: tuple[int, ...],
+        dtype: StoredType,
+        compute: Callable[[], Rows],
+        *,
+        within: bool = False,
     ) -> NDArray[Any]:
         layout = Layout(json.dumps(address | {"dtype": dtype}, sort_keys=True), shape, dtype)
         path = self._room.path(hashlib.blake2b(layout.address.encode(), digest_size=16).hexdigest())
@@ -66,15 +84,15 @@ class ActivationStore:
             with self._room.turn(path):
                 found = self._found(path, layout)
                 if found is None:
-                    found = self._made(path, layout, compute)
+                    found = self._made(path, layout, compute, within=within)
         return found
 
     def _found(self, path: Path, layout: Layout) -> NDArray[Any] | None:
         with refusals(self.folder):
             return mapped(path, layout, self._checked)
 
-    def _made(self, path: Path, layout: Layout, compute: Callable[[], Rows]) -> NDArray[Any]:
-        with self._room.partial(path, layout.file_bytes) as (file, partial):
+    def _made(self, path: Path, layout: Layout, compute: Callable[[], Rows], *, within: bool) -> NDArray[Any]:
+        with self._room.partial(path, layout.file_bytes, within=within) as (file, partial):
             write(file, layout, compute(), self.folder)
             self._room.publish(file, partial, path)
             self._checked[path] = os.fstat(file.fileno()).st_ino

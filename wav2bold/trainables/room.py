@@ -33,6 +33,10 @@ PARTIAL = re.compile(r"\.[0-9a-f]{32}\.[0-9a-f]{16}\.partial")
 GIGABYTE = 10**9
 
 
+class NoRoom(Exception):
+    """The bound leaves no room: what is in use fills it."""
+
+
 @dataclass(frozen=True)
 class _File:
     path: Path
@@ -73,11 +77,12 @@ class Room:
                     lock.unlink(missing_ok=True)  # while it is held: whoever waits looks for it again
 
     @contextmanager
-    def partial(self, path: Path, size: int) -> Iterator[tuple[IO[bytes], Path]]:
+    def partial(self, path: Path, size: int, *, within: bool = False) -> Iterator[tuple[IO[bytes], Path]]:
         """A new file of `size` bytes to write into, for which room was made; `publish` gives it its name.
 
         To be called in one's turn.  It is gone at the end if it wasn't published. What dead writers left
         beside it goes at once.
+        within: whether to raise NoRoom where files in use leave too little, rather than pass the bound.
         Raises StorageError if the disk refuses, or the bound can't be kept for want of locks.
         """
         partial = _aside(path)
@@ -87,7 +92,7 @@ class Room:
                     for left in path.parent.iterdir():
                         if PARTIAL.fullmatch(left.name):
                             _drop(left, abandoned_s=ABANDONED_S)
-                    self._make_room(size)
+                    self._make_room(size, within=within)
                     file = opened.enter_context(partial.open("xb+", buffering=0))
                     take(file)  # who holds it lives
                     file.truncate(size)  # so that whoever lists the folder counts all of it
@@ -111,8 +116,10 @@ class Room:
         with turn(self.folder / "room.lock"):
             yield
 
-    def _make_room(self, size: int) -> None:
+    def _make_room(self, size: int, *, within: bool) -> None:
         """Drop files until `size` bytes more are within the bound, or nothing more can be dropped.
+
+        within: as in `partial`.
 
         A number on disk says how much is held at most: it grows before a file is written. Only if that is too
         much is the folder listed, and the number set right.
@@ -125,6 +132,9 @@ class Room:
         held = int(text) if re.fullmatch(r"\d+\n", text) else None
         if held is None or held + size > self._bound(held):
             held = self._drop_oldest(size)
+            if within and held + size > self._bound(held):
+                number.write_text(f"{held}\n")
+                raise NoRoom
         number.write_text(f"{held + size}\n")
 
     def _bound(self, held: int) -> int:

@@ -1,5 +1,6 @@
 """SUPERB's tasks for many encoders at once, over a Ray cluster, remembered in MLflow."""
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +11,18 @@ import ray
 import torch
 
 from wav2bold.cluster.connect import connected
-from wav2bold.errors import UserError
+from wav2bold.errors import DataError, UserError
 from wav2bold.evaluation.superb_listing import Row, as_csv, as_json, rows_of
 from wav2bold.options import short_digest, write_whole
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.trainables.superb.protocol import Options, Score
+from wav2bold.trainables.superb.protocol import Options, Score, score_from
 from wav2bold.trainables.superb.scoring import RESULT, Scored, hearing, score_tasks
 from wav2bold.trainables.superb.tasks import heard_together
 from wav2bold.tuning.tracking import REASON, Tracker
 
+TABLE = "results.json"
 RETRIES = 2
 """Of a task whose process died, as on a node that went away; it goes on from its checkpoint."""
 
@@ -29,7 +31,8 @@ RETRIES = 2
 class Benchmark:
     """What is to be scored, and where. It has an experiment of its own in MLflow.
 
-    data: folder of the data sets.  results: for all that comes of it.  max_gb: of stored means.
+    data: folder of the data sets.  results: for all that comes of it.  max_gb: of stored means, and of frames
+    as far as it goes; None for means alone.
     cpus, gpus: that one task of one encoder holds.
     """
 
@@ -45,8 +48,7 @@ class Benchmark:
 
     def folder(self, encoder: str) -> Path:
         """Where an encoder's scores are kept, by task."""
-        word = "".join(sign if sign.isalnum() else "-" for sign in encoder).strip("-")
-        return self.results.resolve() / "scores" / f"{word[-40:]}-{short_digest(encoder)[:6]}"
+        return _folder(self.results, encoder)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def superb(
         for encoder in benchmark.encoders
     }
     rows = rows_of(scores)
-    write_whole(benchmark.results / "results.json", as_json(rows))
+    write_whole(benchmark.results / TABLE, as_json(rows))
     write_whole(benchmark.results / "results.csv", as_csv(rows))
     names = tuple(
         (f"{place[1]} with {place[0]}", _reason(failed[place])) for place in places if place in failed
@@ -150,6 +152,7 @@ def _remember(
     encoder, task = place
     params = {"encoder": encoder, "task": task, **vars(benchmark.options)}
     params |= {f"deviation.{name}": said for name, said in score.deviations.items()}
+    params |= {f"setting.{name}": value for name, value in score.settings.items()}
     params["rate"] = " ".join(f"{rate:g}" for rate in score.rates)
     run_id = tracker.begin_run("superb score", f"{task} {encoder}", params, parent)
     metrics = {"score": score.value} | {f"weight.{layer}": float(w) for layer, w in enumerate(score.weights)}
@@ -165,6 +168,31 @@ def _remember_failure(tracker: Tracker, parent: str, place: tuple[str, str], err
     )
     tracker.tags(run_id, {REASON: _reason(error)})
     tracker.end(run_id, "FAILED")
+
+
+def superb_scores(results: Path) -> dict[str, dict[str, Score]]:
+    """Scores of the table in a results folder, by encoder, the one compared with first, and by task.
+
+    Raises DataError where there is none, or not all that it told of is there still.
+    """
+    try:
+        told = json.loads((results / TABLE).read_text(encoding="utf-8"))
+        places = [(str(one["encoder"]), str(one["task"])) for one in told]
+        found: dict[str, dict[str, Score]] = {encoder: {} for encoder, _ in places}
+        for encoder, task in places:
+            text = (_folder(results, encoder) / task / RESULT).read_text(encoding="utf-8")
+            found[encoder][task] = score_from(json.loads(text)["score"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{results}: can't be read as scores of SUPERB ({' '.join(str(error).split())})",
+            "give the --out folder of wav2bold superb, and run that again if need be",
+        ) from None
+    return found
+
+
+def _folder(results: Path, encoder: str) -> Path:
+    word = "".join(sign if sign.isalnum() else "-" for sign in encoder).strip("-")
+    return results.resolve() / "scores" / f"{word[-40:]}-{short_digest(encoder)[:6]}"
 
 
 def superb_encoders(names: Sequence[str]) -> tuple[str, ...]:

@@ -46,17 +46,25 @@ class FrameHead(nn.Module):
 
     def forward(self, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, F, C) of utterances (L, F, D), padded at their ends, and frames (B,)."""
-        weights = self.layers.softmax(0)
-        summed = [torch.tensordot(weights, one, dims=1) for one in states]
+        summed = weighed(self.layers, states)
         if self.augments and self.training:
             summed = [augmented(one) for one in summed]
         frames_B = torch.tensor([len(one) for one in summed])
         hidden_BFP = self.project(pad_sequence(summed, batch_first=True))
-        for layer in self.recurrent:
+        if len(self.recurrent):
             packed = pack_padded_sequence(hidden_BFP, frames_B, batch_first=True, enforce_sorted=False)
-            hidden_BFP, _ = pad_packed_sequence(layer(packed)[0], batch_first=True)
-            hidden_BFP = nn.functional.dropout(hidden_BFP, DROPOUT, self.training)
+            for layer in self.recurrent:
+                packed = layer(packed)[0]
+                kept = nn.functional.dropout(packed.data, DROPOUT, self.training)
+                packed = packed._replace(data=kept)
+            hidden_BFP, _ = pad_packed_sequence(packed, batch_first=True)
         return self.classify(hidden_BFP).log_softmax(2), frames_B
+
+
+def weighed(layers: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
+    """Weighted sums (F, D) of hidden states (L, F, D) by the featurizer's scalars."""
+    weights = layers.softmax(0)
+    return [torch.tensordot(weights, one, dims=1) for one in states]
 
 
 def augmented(summed_FD: Tensor) -> Tensor:

@@ -17,9 +17,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from wav2bold.options import write_whole
+from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.superb.clips import Clip
-from wav2bold.trainables.superb.listening import Listener
+from wav2bold.trainables.superb.listening import Listener, Shelf
 from wav2bold.trainables.superb.utterances import Fold
 
 CHECKPOINT = "learning.safetensors"
@@ -136,13 +137,14 @@ def learn(
     seed: int,
     checkpoint: Path,
     identity: Mapping[str, Any],
+    store: ActivationStore,
 ) -> dict[str, Learnt]:
     """Train all lessons at all rates on the same batches; test each with the rate of the best dev score.
 
     checkpoint: folder for where training is at each look at the dev set; one of the same identity is gone
     on with, to the same numbers. What is drawn (crops, dropout, SpecAugment) is drawn alike for every rate.
     """
-    listener = Listener(encoder, course.clips)
+    listener = Listener(encoder, course.clips, Shelf(store, course.root))
     pupils = [_pupil(encoder, lesson, rate, seed) for lesson in lessons for rate in rates]
     last = max(lesson.updates for lesson in lessons)
     step = _go_on(checkpoint, identity, pupils)
@@ -190,11 +192,10 @@ def _heard(
     listener: Listener, course: Course, rows: Rows, seed: tuple[int, int]
 ) -> Iterator[tuple[list[int], list[Tensor]]]:
     """A batch that trains, as `Listener` gives it. Crops drawn anew are never heard again: none is kept."""
-    if course.cropped is None:
-        return listener(rows)
+    clips = [course.clips[int(row)] for row in rows]
     random = np.random.default_rng(seed)
-    crops = [course.cropped(course.clips[int(row)], random) for row in rows]
-    return Listener(listener.encoder, crops)(np.arange(len(rows)))
+    crops = clips if course.cropped is None else [course.cropped(clip, random) for clip in clips]
+    return listener(rows) if crops == clips else Listener(listener.encoder, crops)(np.arange(len(rows)))
 
 
 def _look(listener: Listener, course: Course, pupils: Sequence[_Pupil]) -> None:

@@ -18,13 +18,20 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 
 @dataclass(frozen=True)
 class Published:
-    """How the reference trains a task. every: updates between two looks at the dev set."""
+    """How the reference trains a task. every: updates between two looks at the dev set.
+
+    statistic: of what test utterances gave, by name (see `STATISTICS`).  settings: names of what is chosen
+    on dev beside the learning rate.  by_test: what the reference chooses on the test set; "" for nothing.
+    """
 
     metric: str
     updates: int
     every: int
     batch: int = 32
     higher_is_better: bool = True
+    statistic: str = "share"
+    settings: tuple[str, ...] = ()
+    by_test: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Options:
 
     updates: of the head; None for as many as published.  rates: to choose from, as published or fewer.
     crops: fixed stretches of each of sid's training files.  normalize_wav: whether encoders hear normalised
-    sound; None for each as it is.
+    sound; None for each as it is.  as_published: whether asv and sd choose on the test set, as the reference.
     """
 
     updates: int | None = None
@@ -41,20 +48,27 @@ class Options:
     seed: int = 0
     crops: int = 4
     normalize_wav: bool | None = None
+    as_published: bool = False
 
     def length(self, published: Published) -> tuple[int, int]:
         """Updates, and updates between two looks at the dev set: at least 10 looks."""
         updates = self.updates or published.updates
         return updates, max(min(published.every, updates // 10), 1)
 
+    def chooses_on_test(self, published: Published) -> bool:
+        """Whether a task's score is the best of several on its own test set."""
+        return self.as_published and bool(published.by_test)
+
     def deviations(self, published: Published) -> dict[str, str]:
-        """What of these options is not as published, by name."""
+        """What is told below a score, by name: what is not as published, or chosen on the test set."""
         updates, _ = self.length(published)
         found = {}
         if updates != published.updates:
             found["updates"] = f"{updates:,} of {published.updates:,}"
         if self.rates != RATES:
             found["rates"] = ", ".join(f"{rate:g}" for rate in self.rates)
+        if self.chooses_on_test(published):
+            found["as published"] = f"{published.by_test} chosen on the test set"
         return found
 
 
@@ -64,10 +78,11 @@ class Score:
 
     The task's score is that statistic (see `STATISTICS`) of `parts` and `wholes`, mean over folds: as a rule
     sum by sum, right answers by answers, or wrong words by words.  parts, wholes, unit, fold: (N,) of each
-    test utterance; unit: what is drawn together where intervals are drawn, the utterance or its speaker.
+    test utterance; unit: what is drawn together where intervals are drawn, the utterance or its speaker;
+    (N, 2) for the two speakers of asv's trials.
     rates: chosen on dev, of each fold.  dev: by fold, then rate, best dev score; NaN where there is none.
     weights: (L,) of the featurizer, mean over folds.  lengths: (L,) mean length of a hidden state's vectors.
-    beside: the same heads and utterances by another metric.
+    settings: what else was chosen on dev, by name.  beside: the same heads and utterances by another metric.
     """
 
     task: str
@@ -83,6 +98,7 @@ class Score:
     lengths: NDArray[np.float64]
     deviations: Mapping[str, str] = field(default_factory=dict)
     statistic: str = "share"
+    settings: Mapping[str, float] = field(default_factory=dict)
     beside: tuple["Score", ...] = ()
 
     @property
@@ -98,7 +114,8 @@ class Score:
         counts_RU: how often each draw takes each of the rows' units, these in the order of their names.
         """
         _, unit = np.unique(self.unit[rows], return_inverse=True)
-        return STATISTICS[self.statistic](self.parts[rows], self.wholes[rows], unit, counts_RU)
+        numbers = unit.reshape(self.unit[rows].shape).astype(np.int64)
+        return STATISTICS[self.statistic](self.parts[rows], self.wholes[rows], numbers, counts_RU)
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -119,6 +136,7 @@ class Score:
             "lengths": self.lengths.tolist(),
             "deviations": dict(self.deviations),
             "statistic": self.statistic,
+            "settings": dict(self.settings),
             "beside": [other.to_json() for other in self.beside],
             "utterances": {
                 "part": self.parts.tolist(),
@@ -149,6 +167,7 @@ def score_from(told: Mapping[str, Any]) -> Score:
         lengths=np.array(told["lengths"]),
         deviations=dict(told["deviations"]),
         statistic=told["statistic"],
+        settings=dict(told["settings"]),
         beside=tuple(map(score_from, told["beside"])),
     )
 

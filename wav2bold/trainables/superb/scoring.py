@@ -19,11 +19,11 @@ from wav2bold.trainables.superb.hidden import pooled
 from wav2bold.trainables.superb.learning import CHECKPOINT, Course, Learnt, Lesson, learn
 from wav2bold.trainables.superb.librispeech import read_spoken
 from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
-from wav2bold.trainables.superb.tasks import POOLED, SPOKEN, TASKS, check_needs
+from wav2bold.trainables.superb.tasks import FRAMED, POOLED, SPOKEN, TASKS, check_needs
 from wav2bold.trainables.superb.transcribing import spoken_course
 from wav2bold.trainables.superb.utterances import Fold
 
-FORMAT = 2
+FORMAT = 3
 """Of results on disk: others are made anew."""
 LIBRARIES = ("wav2bold", "torch", "transformers", "numpy")
 """Another version of these may give other numbers."""
@@ -55,7 +55,10 @@ def score_tasks(
     check_needs(names, data)
     if names[0] in POOLED:
         return {name: _score_pooled(encoder, name, data, folder / name, store, options) for name in names}
-    return _score_spoken(encoder, names, data, folder, options)
+    if names[0] in FRAMED:
+        course, lesson = FRAMED[names[0]].read(data, options)
+        return _score_course(encoder, course, [lesson], folder, store, options)
+    return _score_spoken(encoder, names, data, folder, store, options)
 
 
 def _score_pooled(
@@ -65,7 +68,7 @@ def _score_pooled(
     utterances = task.read(data, options)
     updates, every = options.length(task.published)
     plan = Plan(updates, every, task.published.batch, options.rates, options.seed)
-    identity = _identity(encoder, name, plan) | {
+    identity = _identity(encoder, name, plan, options) | {
         "clips": digest_of_clips(utterances.clips, utterances.root),
         "truth": _digest(utterances.classes, utterances.labels.tolist(), utterances.folds),
     }
@@ -99,21 +102,26 @@ def _score_pooled(
 
 
 def _score_spoken(
-    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, options: Options
+    encoder: Encoder, names: Sequence[str], data: Path, folder: Path, store: ActivationStore, options: Options
 ) -> Scored:
     spoken = read_spoken(data)
     lessons = [SPOKEN[name].lesson(data, spoken, options) for name in names]
     course = spoken_course(spoken, SPOKEN[names[0]].published.batch, options.seed)
-    return _score_course(encoder, course, lessons, folder, options)
+    return _score_course(encoder, course, lessons, folder, store, options)
 
 
 def _score_course(
-    encoder: Encoder, course: Course, lessons: Sequence[Lesson], folder: Path, options: Options
+    encoder: Encoder,
+    course: Course,
+    lessons: Sequence[Lesson],
+    folder: Path,
+    store: ActivationStore,
+    options: Options,
 ) -> Scored:
     """The lessons that aren't kept are learnt together."""
     clips = digest_of_clips(course.clips, course.root)
     identities = {
-        lesson.name: _identity(encoder, lesson.name, _plan(lesson, options))
+        lesson.name: _identity(encoder, lesson.name, _plan(lesson, options), options)
         | {"clips": clips, "truth": _digest(lesson.truth, course.fold)}
         for lesson in lessons
     }
@@ -131,6 +139,7 @@ def _score_course(
         options.seed,
         place,
         {lesson.name: identities[lesson.name] for lesson in new},
+        store,
     )
     for name, one in learnt.items():
         score = _learnt_score(name, one, course, options)
@@ -158,6 +167,7 @@ def _learnt_score(name: str, learnt: Learnt, course: Course, options: Options) -
         dev=(learnt.dev,),
         weights=learnt.weights,
         lengths=learnt.sizes,
+        settings=dict(zip(TASKS[name].published.settings, learnt.judged.setting, strict=True)),
     )
 
 
@@ -167,16 +177,18 @@ def _score(name: str, published: Published, options: Options, **found: Any) -> S
         metric=published.metric,
         higher_is_better=published.higher_is_better,
         deviations=options.deviations(published),
+        statistic=published.statistic,
         **found,
     )
 
 
-def _identity(encoder: Encoder, name: str, plan: Plan) -> dict[str, Any]:
+def _identity(encoder: Encoder, name: str, plan: Plan, options: Options) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "task": name,
         "encoder": encoder.digest,
         "normalize_wav": bool(encoder.extractor.do_normalize),
+        "by_test": options.chooses_on_test(TASKS[name].published),
         "plan": vars(plan) | {"rates": list(plan.rates)},
         "versions": {library: version(library) for library in LIBRARIES},
     }

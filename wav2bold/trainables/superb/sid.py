@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from wav2bold.datasets.audio import SAMPLE_RATE_HZ
-from wav2bold.datasets.files import is_there
 from wav2bold.errors import DataError
 from wav2bold.trainables.superb.clips import Clip, crops
 from wav2bold.trainables.superb.protocol import Options, Published
 from wav2bold.trainables.superb.utterances import Fold, Utterances, check_folds
+from wav2bold.trainables.superb.voxceleb import FOLDER, META, recording, speaker_of
 
 PUBLISHED = Published("accuracy", updates=200_000, every=5_000)
-FOLDER, LIST = "VoxCeleb1", "iden_split.txt"
-SOURCE = "https://www.robots.ox.ac.uk/~vgg/data/voxceleb/meta/iden_split.txt"
+LIST = "iden_split.txt"
+SOURCE = f"{META}/{LIST}"
 NEEDS = {f"{FOLDER}/{LIST}": f"download {SOURCE} there"}
 PARTS = {"1": "train", "2": "dev", "3": "test"}
 CROP_SAMPLES = 8 * SAMPLE_RATE_HZ
@@ -28,17 +28,10 @@ def read(data: Path, options: Options) -> Utterances:
     root = data / FOLDER
     clips, speakers, parts = list[Clip](), list[str](), list[str]()
     for part, name in _list(root / LIST):
-        path = next(
-            (root / half / "wav" / name for half in ("dev", "test") if is_there(root / half / "wav" / name)),
-            None,
-        )
-        if path is None:
-            raise DataError(
-                f"{root}: neither dev/wav nor test/wav has {name}", "unpack all of VoxCeleb1 there"
-            )
+        path = recording(root, name)
         own = crops(path, CROP_SAMPLES, options.crops) if part == "train" else [Clip(path)]
         clips += own
-        speakers += [name.split("/")[0]] * len(own)
+        speakers += [speaker_of(name)] * len(own)
         parts += [part] * len(own)
     known = sorted({speaker for speaker, part in zip(speakers, parts, strict=True) if part == "train"})
     number = {speaker: place for place, speaker in enumerate(known)}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from wav2bold.errors import DataError, StudyError
 from wav2bold.options import nearest
-from wav2bold.trainables.superb import asr, er, ic, ks, pr, sid
+from wav2bold.trainables.superb import asr, asv, er, ic, ks, pr, sd, sid
+from wav2bold.trainables.superb.learning import Course, Lesson
 from wav2bold.trainables.superb.librispeech import Spoken
 from wav2bold.trainables.superb.protocol import Options, Published
 from wav2bold.trainables.superb.transcribing import CtcLesson
@@ -31,6 +32,15 @@ class SpokenTask:
     lesson: Callable[[Path, Spoken, Options], CtcLesson]
 
 
+@dataclass(frozen=True)
+class FramedTask:
+    """Of every frame, by itself. needs: as in `PooledTask`.  read: its clips, and what is to be learnt."""
+
+    published: Published
+    needs: Mapping[str, str]
+    read: Callable[[Path, Options], tuple[Course, Lesson]]
+
+
 POOLED: Mapping[str, PooledTask] = {
     "ks": PooledTask(ks.PUBLISHED, ks.NEEDS, ks.read),
     "ic": PooledTask(ic.PUBLISHED, ic.NEEDS, ic.read),
@@ -41,7 +51,11 @@ SPOKEN: Mapping[str, SpokenTask] = {
     "pr": SpokenTask(pr.PUBLISHED, pr.NEEDS, pr.lesson),
     "asr": SpokenTask(asr.PUBLISHED, asr.NEEDS, asr.lesson),
 }
-TASKS: Mapping[str, PooledTask | SpokenTask] = {**POOLED, **SPOKEN}
+FRAMED: Mapping[str, FramedTask] = {
+    "asv": FramedTask(asv.PUBLISHED, asv.NEEDS, asv.read),
+    "sd": FramedTask(sd.PUBLISHED, sd.NEEDS, sd.read),
+}
+TASKS: Mapping[str, PooledTask | SpokenTask | FramedTask] = {**POOLED, **SPOKEN, **FRAMED}
 
 
 def check_tasks(names: Iterable[str]) -> tuple[str, ...]:
@@ -68,5 +82,5 @@ def check_needs(names: Iterable[str], data: Path) -> None:
 def heard_together(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Tasks by what one pass of the encoder serves: those of what was said together, others by themselves."""
     together = tuple(name for name in names if name in SPOKEN)
-    groups: list[tuple[str, ...]] = [(name,) for name in names if name in POOLED]
+    groups: list[tuple[str, ...]] = [(name,) for name in names if name not in SPOKEN]
     return [*groups, together] if together else groups
