@@ -485,6 +485,12 @@ def report(
     layers: Annotated[
         bool, typer.Option("--layers/--no-layers", help="Score every hidden state, before and after.")
     ] = True,
+    interactive: Annotated[
+        bool,
+        typer.Option(
+            "--interactive/--no-interactive", help="Let figures be turned and pointed at; 2 MB more."
+        ),
+    ] = True,
     superb_folder: Annotated[
         Path | None,
         typer.Option("--superb", help="The --out folder of superb, to show the speech tasks, too."),
@@ -494,7 +500,16 @@ def report(
 ) -> None:
     """Score the refined encoders on the test stories and write one page about the study."""
     with watching("report") as progress:
-        steps.report(study, out_file, address, cpus, progress, layers=layers, superb=superb_folder)
+        steps.report(
+            study,
+            out_file,
+            address,
+            cpus,
+            progress,
+            layers=layers,
+            interactive=interactive,
+            superb=superb_folder,
+        )
     out.print(f"written: {out_file}", markup=False)
 
 

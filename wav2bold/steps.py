@@ -308,11 +308,13 @@ def report(
     progress: Progress = silent,
     *,
     layers: bool = True,
+    interactive: bool = True,
     superb: AnyPath | None = None,
 ) -> "Findings":
     """Score the refined encoders on the test stories and write the page; gives all numbers in it.
 
-    layers: whether every hidden state is scored, too.  superb: the folder that `superb` wrote, to show it.
+    layers: whether every hidden state is scored, too.  interactive: whether figures can be explored in a
+    browser, beside the printed ones.  superb: the folder that `superb` wrote, to show it.
     """
     study = _study(study)
     check_file(Path(out))
@@ -320,7 +322,9 @@ def report(
         from wav2bold.report import report as step
 
     spoken = None if superb is None else Path(superb)
-    return step.report(study, Path(out), address, cpus, progress, layers=layers, superb=spoken)
+    return step.report(
+        study, Path(out), address, cpus, progress, layers=layers, interactive=interactive, superb=spoken
+    )
 
 
 def efficiency(

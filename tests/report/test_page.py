@@ -306,7 +306,7 @@ def test_report_writes_the_page_and_remembers_it_under_the_sweep(
 ) -> None:
     monkeypatch.setattr(step, "find", lambda *_, **__: findings)
     monkeypatch.setattr(step, "Tracker", Remembered)
-    monkeypatch.setattr("wav2bold.report.page.render", lambda given: f"page of {given.study.name}")
+    monkeypatch.setattr("wav2bold.report.page.render", lambda given, **_: f"page of {given.study.name}")
     out = tmp_path / "deep" / "report.html"
     assert step.report(findings.study, out) is findings
     assert [path.name for path in out.parent.iterdir()] == ["report.html"]

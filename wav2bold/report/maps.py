@@ -1,5 +1,6 @@
 """The report's figure of brain maps: what is drawn, on which scales, and what is said of it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ NO_MAPS = Maps((), (), False, "")
 
 def maps(findings: Findings) -> Maps:
     """Before, after and difference of every subject, or of the first if there are many."""
-    space, names = findings.card.space, _drawn(findings)
+    space, names = findings.card.space, drawn(findings)
     tables = [findings.targets[name] for name in names]
     if not all(can_map(table, space) for table in tables):
         return Maps((), (), False, no_brain(tables[0], space))
@@ -45,11 +46,7 @@ def maps(findings: Findings) -> Maps:
             "name": one.subject,
             "maps": [
                 _map(findings, one, title, values, sure, scale)
-                for title, values, sure, scale in (
-                    ("Before", one.frozen, one.predicted["frozen"], r),
-                    ("After", one.ridge, one.predicted["ridge"], r),
-                    ("Difference", one.ridge - one.frozen, one.improved, change),
-                )
+                for title, values, sure, scale in compared(one, r, change)
             ],
         }
         for one in shown
@@ -81,6 +78,15 @@ def maps(findings: Findings) -> Maps:
     return Maps(tuple(people), scales, glass, caption)
 
 
+def compared(
+    one: Evaluation, r: Scale, change: Scale
+) -> Iterator[tuple[str, NDArray[np.float64], NDArray[np.bool_], Scale]]:
+    """Title, values, where chance doesn't explain them, and scale of a subject's three maps."""
+    yield "Before", one.frozen, one.predicted["frozen"], r
+    yield "After", one.ridge, one.predicted["ridge"], r
+    yield "Difference", one.ridge - one.frozen, one.improved, change
+
+
 def map_table(findings: Findings) -> pd.DataFrame:
     """The maps' numbers: a row for each target of the subjects that are drawn, significant or not."""
     return pd.concat(
@@ -93,13 +99,13 @@ def map_table(findings: Findings) -> pd.DataFrame:
                 predicted_after=one.predicted["ridge"].astype(int),
                 improved=one.improved.astype(int),
             )
-            for name, one in ((name, findings.best[name]) for name in _drawn(findings))
+            for name, one in ((name, findings.best[name]) for name in drawn(findings))
         ],
         ignore_index=True,
     )
 
 
-def _drawn(findings: Findings) -> list[str]:
+def drawn(findings: Findings) -> list[str]:
     """Everyone, or the first where there are many."""
     names = list(findings.best)
     return names if len(names) <= MOST_MAPS else names[:1]

@@ -12,10 +12,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.pages.explore import library
 from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, score, signed
 from wav2bold.report import pictures, words
 from wav2bold.report.efficiency_section import efficiency_section
+from wav2bold.report.explored import EXPLORED, explored
 from wav2bold.report.figure_tables import sweep_tables, tested_tables
 from wav2bold.report.findings import Findings
 from wav2bold.report.flow import flow
@@ -39,8 +41,11 @@ UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flo
 """In place of what `_tested` gives where nothing was."""
 
 
-def render(findings: Findings) -> str:
-    """The whole page, with its pictures in it."""
+def render(findings: Findings, *, interactive: bool = False) -> str:
+    """The whole page, with its pictures in it.
+
+    interactive: whether some of them can be explored, too, which takes a script of 2 MB.
+    """
     folder = files("wav2bold.report")
     template, *parts = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", *PARTS))
     card, winner, best = findings.card, findings.winner, list(findings.best.values())
@@ -51,6 +56,9 @@ def render(findings: Findings) -> str:
     }
     tested: Mapping[str, Any] = _tested(findings) if best else UNTESTED
     charts |= tested["charts"]
+    search = search_section(findings)
+    mapped = bool(tested["maps"].people)
+    found = explored(findings, search["shares"], mapped=mapped) if interactive else {}
     stopped = sum(trial_words.status(trial).startswith("stopped") for trial in findings.trials)
     subtitle = (
         f"study {findings.study.name}",
@@ -82,11 +90,13 @@ def render(findings: Findings) -> str:
         trials=[_trial(trial, winner) for trial in findings.trials],
         failed=failed(findings.trials),
         histories=histories(findings.trials, winner),
-        search=search_section(findings),
+        search=search,
         efficiency=efficiency_section(findings.efficiency),
         superb=superb_section(findings.superb),
         subsets=[_subset(one) for one in findings.subsets],
         facts=methods(findings),
+        explored={name: found.get(name) for name in EXPLORED},
+        library=library() if found else None,
         footer=f"Made by wav2bold from data set {card.digest} and sweep {findings.sweep}.",
         **{name: value for name, value in tested.items() if name not in ("charts", "tables")},
     )

@@ -30,7 +30,7 @@ def parallel_coordinates(trials: Sequence[Trial], winner: Trial) -> str:
         return ""
     scores: list[Value] = [trial.best_score for trial in known]
     axes = {**options, "brain score": scores}
-    scales = {name: _scale(name, values) for name, values in axes.items()}
+    scales = {name: scale_of(name, values) for name, values in axes.items()}
     width = 2 * SIDE + APART * (len(axes) - 1)
     order = sorted(range(len(known)), key=lambda row: known[row].best_score)
     better = {row: rank for rank, row in enumerate(order)}
@@ -87,7 +87,7 @@ def _kind(trial: Trial, winner: Trial) -> str:
     return " is-best" if trial.number == winner.number else " is-paper" if trial.number == 0 else ""
 
 
-def _scale(name: str, values: Sequence[Value]) -> Scale:
+def scale_of(name: str, values: Sequence[Value]) -> Scale:
     """Of numbers linear or logarithmic; of words, and of a few numbers with others among them, even steps."""
     numbers = sorted({float(value) for value in values if value is not None and is_number(value)})
     many = len(numbers) > 1 and not any(isinstance(value, bool | str) for value in values)

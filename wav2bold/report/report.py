@@ -21,12 +21,13 @@ def report(
     progress: Progress = silent,
     *,
     layers: bool = True,
+    interactive: bool = True,
     superb: Path | None = None,
 ) -> Findings:
     """Score the refined encoders on the test stories and write the page `out`; gives all that is in it.
 
-    layers: whether every hidden state is scored, too.  superb: folder of `wav2bold superb`, whose table the
-    page then shows. The scores and the page are also logged under the
+    layers: whether every hidden state is scored, too.  interactive: as for `render`.  superb: folder of
+    `wav2bold superb`, whose table the page then shows. The scores and the page are also logged under the
     sweep's run in MLflow. Where nothing is refined yet, or the sweep still runs, the page says so and shows
     what there is.
     Raises DataError if `out` is a folder or `superb` holds no scores, TrackingError if there is no sweep with
@@ -39,7 +40,7 @@ def report(
     progress("drawing the page", 0, 0)
     from wav2bold.report.page import render  # what draws takes no memory beside the tests
 
-    write_whole(out, render(findings))
+    write_whole(out, render(findings, interactive=interactive))
     tracker = Tracker(study)
     scores = scores_by_name(findings)
     if scores:

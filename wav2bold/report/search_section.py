@@ -35,6 +35,7 @@ def search_section(findings: Findings) -> dict[str, Any]:
     }
     return {
         **{name: Markup(svg) for name, svg in pictures.items()},  # noqa: S704  # made by ourselves
+        "shares": found,
         "mattered": numbers("importances", pd.DataFrame([asdict(one) for one in found])) if found else None,
         "tried": numbers("configurations", _tried(trials)),
         "known": f"{len(known):,}",
