@@ -125,7 +125,7 @@ def update_s(
     course = Course(folder, spoken.clips, spoken.fold, spoken.names[last], rows)
     lesson = replace(asr.lesson(folder, spoken, Options()), updates=steps, every=steps)
     with tempfile.TemporaryDirectory() as places:
-        learn(encoder, course, [lesson], rates, 0, Path(places), {})
+        learn(encoder, course, [lesson], rates, 0, Path(places), {}, ActivationStore(Path(places)))
     return statistics.median(np.diff(begun))
 
 

@@ -87,6 +87,29 @@ def html(scores: dict[str, dict[str, Score]]) -> str:
     return render(replace(made_up.findings(), superb=scores))
 
 
+def test_another_metric_of_the_same_heads_has_rows_of_its_own_and_no_curves(
+    scores: dict[str, dict[str, Score]],
+) -> None:
+    also = {
+        encoder: {
+            "ks": replace(
+                own["ks"], beside=(replace(own["ks"], metric="another", wholes=2 * own["ks"].wholes),)
+            )
+        }
+        for encoder, own in scores.items()
+    }
+    rows = spoken_rows(also)
+    told = {(row.encoder, row.score.metric): row for row in rows}
+    assert len(told) == len(rows) == 2 * len(scores)
+    for encoder, own in scores.items():
+        plain, other = told[encoder, own["ks"].metric], told[encoder, "another"]
+        assert other.score.value == pytest.approx(plain.score.value / 2)
+        if plain.since_unrefined is not None:
+            assert other.since_unrefined is not None
+            assert other.since_unrefined.value == pytest.approx(plain.since_unrefined.value / 2)
+    assert len(state_numbers(rows)) == len(scores) * made_up.STATES
+
+
 def test_the_page_has_each_score_its_changes_and_what_each_task_reads(
     html: str, scores: dict[str, dict[str, Score]]
 ) -> None:

@@ -4,9 +4,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rich.console import Group
 from rich.table import Table
@@ -36,7 +36,7 @@ def rows_of(scores: Scores) -> list[Row]:
     """A row for each score, by task, then metric, then in the encoders' order."""
     rows = []
     for task in dict.fromkeys(task for own in scores.values() for task in own):
-        found = {encoder: _by_metric(own[task]) for encoder, own in scores.items() if task in own}
+        found = {encoder: by_metric(own[task]) for encoder, own in scores.items() if task in own}
         first = found.get(next(iter(scores)), {})
         for metric in next(iter(found.values())):
             for encoder, own in found.items():
@@ -46,7 +46,7 @@ def rows_of(scores: Scores) -> list[Row]:
     return rows
 
 
-def _by_metric(score: Score) -> dict[str, Score]:
+def by_metric(score: Score) -> dict[str, Score]:
     """A score and those that stand beside it."""
     return {one.metric: one for one in (score, *score.beside)}
 
@@ -89,14 +89,25 @@ def _layers(rows: list[Row]) -> Table:
         ("task", "encoder"),
         [str(layer) for layer in range(states)],
     )
-    for row in _own(rows):
+    for row in one_metric(rows):
         table.add_row(row.task, row.encoder, *[f"{100 * weight:.0f}" for weight in row.score.weights])
         table.add_row("", "", *[f"{100 * share:.0f}" for share in row.score.shares], style="dim")
     return table
 
 
-def _own(rows: list[Row]) -> list[Row]:
-    """Without those that stand beside another of the same heads."""
+class _Placed(Protocol):
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def encoder(self) -> str: ...
+
+
+_P = TypeVar("_P", bound=_Placed)
+
+
+def one_metric(rows: Sequence[_P]) -> list[_P]:
+    """Without rows of another metric of the same heads."""
     return list({(row.task, row.encoder): row for row in reversed(rows)}.values())[::-1]
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wav2bold.config import Configuration
 from wav2bold.errors import DataError
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.superb_listing import Scores, ends
+from wav2bold.evaluation.superb_listing import Scores, by_metric, ends, one_metric
 from wav2bold.evaluation.utterances import utterance_interval
 from wav2bold.pages.numbers import numbers
 from wav2bold.pages.words import signed
@@ -43,28 +43,27 @@ class Spoken:
 
 
 def spoken_rows(scores: Scores) -> list[Spoken]:
-    """A row for each score, by task and then in the encoders' order.
+    """A row for each score, by task, then metric, then in the encoders' order.
 
     The encoder as it came is the first that nobody refined; the control is that of the refined encoder's
     subject, or else the first. Raises DataError for the folder of an encoder that is there no more.
     """
     kinds = {encoder: kind_of(encoder) for encoder in scores}
     unrefined = next((one for one, kind in kinds.items() if kind == UNREFINED), None)
-    tasks = dict.fromkeys(task for own in scores.values() for task in own)
-    return [
-        Spoken(
-            task,
-            encoder,
-            kinds[encoder],
-            own[task],
-            utterance_interval(own[task]),
-            _change(scores, task, encoder, None if kinds[encoder] == UNREFINED else unrefined),
-            _change(scores, task, encoder, _control(kinds, encoder) if kinds[encoder] == REFINED else None),
-        )
-        for task in tasks
-        for encoder, own in scores.items()
-        if task in own
-    ]
+    rows = []
+    for task in dict.fromkeys(task for own in scores.values() for task in own):
+        found = {encoder: by_metric(own[task]) for encoder, own in scores.items() if task in own}
+        for metric in next(iter(found.values())):
+            own = {encoder: of[metric] for encoder, of in found.items()}
+            for encoder, score in own.items():
+                kind = kinds[encoder]
+                before = own.get(unrefined or "") if kind != UNREFINED else None
+                control = own.get(_control(kinds, encoder) or "") if kind == REFINED else None
+                changes = (
+                    None if one is None else utterance_interval(score, one) for one in (before, control)
+                )
+                rows.append(Spoken(task, encoder, kind, score, utterance_interval(score), *changes))
+    return rows
 
 
 def kind_of(encoder: str) -> str:
@@ -86,12 +85,6 @@ def _control(kinds: Mapping[str, str], encoder: str) -> str | None:
 
 def _subject(encoder: str) -> Any:
     return (origin_of(Path(encoder)) or {}).get("subject")
-
-
-def _change(scores: Scores, task: str, encoder: str, other: str | None) -> Interval | None:
-    if other is None or task not in scores[other]:
-        return None
-    return utterance_interval(scores[encoder][task], scores[other][task])
 
 
 def superb_section(scores: Scores) -> dict[str, Any] | None:
@@ -140,7 +133,7 @@ def shown(encoder: str) -> str:
 
 def _by_kind(rows: Sequence[Spoken], task: str, name: str) -> dict[str, NDArray[np.float64]]:
     """(L,) of each kind of encoder, mean over those of as many hidden states as the first."""
-    own = [row for row in rows if row.task == task]
+    own = [row for row in one_metric(rows) if row.task == task]
     states = len(own[0].score.weights)
     alike = [row for row in own if len(row.score.weights) == states]
     return {
@@ -182,7 +175,7 @@ def state_numbers(rows: Sequence[Spoken]) -> pd.DataFrame:
                 "mean_length": length,
                 "share": share,
             }
-            for row in rows
+            for row in one_metric(rows)
             for state, (weight, length, share) in enumerate(
                 zip(row.score.weights, row.score.lengths, row.score.shares, strict=True)
             )
