@@ -194,10 +194,10 @@ def test_weights_are_drawn_where_they_are_learnt_and_else_what_is_read_is_said(f
 
 def test_figures_are_numbered_in_order_and_each_has_its_numbers(findings: Findings) -> None:
     page = Parsed(render(findings))
-    assert re.findall(r"Figure (\d+)\.", page.text) == [str(number + 1) for number in range(8)]
+    assert re.findall(r"Figure (\d+)\.", page.text) == [str(number + 1) for number in range(9)]
     links = [attrs for tag, attrs in page.elements if tag == "a" and "download" in attrs]
     # two figures of all trials share theirs
-    assert len(links) == len({attrs["download"] for attrs in links}) == 7
+    assert len(links) == len({attrs["download"] for attrs in links}) == 8
 
 
 @pytest.mark.parametrize("rows", [3, 20_000])
