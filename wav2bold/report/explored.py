@@ -1,5 +1,6 @@
 """The report's figures that can be turned, zoomed and pointed at: the search's, and maps of the brain."""
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -137,7 +138,7 @@ def _parallel(known: Sequence[Trial]) -> Shown | None:
 
 
 def _front(known: Sequence[Trial], goal: SecondGoal) -> Shown | None:
-    counted = [one for one in known if amount_of(one, goal) == amount_of(one, goal)]
+    counted = [one for one in known if math.isfinite(amount_of(one, goal))]
     if not counted:
         return None
     best = pareto(counted, goal)
