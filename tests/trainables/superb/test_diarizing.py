@@ -10,6 +10,7 @@ import pytest
 import real_data
 import soundfile
 import torch
+from learners import dies_once, on_one_core
 from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 from scipy.signal import medfilt
@@ -18,7 +19,7 @@ from torch import nn
 from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import diarizing, learning, sd
+from wav2bold.trainables.superb import diarizing, sd
 from wav2bold.trainables.superb.diarization_error import error_s, smoothed, speech_s, times_of
 from wav2bold.trainables.superb.diarizing import (
     FRAME_S,
@@ -40,10 +41,8 @@ SHORT = Options(updates=100, rates=(1e-2,))
 def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Heads in proportion to a small encoder, on one core: small steps wait for each other on two."""
     monkeypatch.setattr(diarizing, "WIDTH", 64)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with on_one_core():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -247,15 +246,7 @@ def test_training_that_was_killed_goes_on_to_the_same_numbers(
 ) -> None:
     options = Options(updates=6, rates=(1e-1, 1e-3))
     whole = scored(encoder, data, tmp_path / "whole", options)
-    look, looks = learning._look, list[int]()
-
-    def killed(*given: object) -> None:
-        looks.append(len(looks))
-        if len(looks) == 4:
-            raise KeyboardInterrupt
-        look(*given)
-
-    monkeypatch.setattr(learning, "_look", killed)
+    looks = dies_once(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         scored(encoder, data, tmp_path / "killed", options)
     assert scored(encoder, data, tmp_path / "killed", options).to_json() == whole.to_json()

@@ -7,12 +7,13 @@ import corpora
 import numpy as np
 import pytest
 import torch
+from learners import dies_once
 
 from wav2bold.errors import DataError
 from wav2bold.evaluation import superb_listing
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import frame_heads, learning, sf
+from wav2bold.trainables.superb import frame_heads, sf
 from wav2bold.trainables.superb.frame_heads import augmented
 from wav2bold.trainables.superb.protocol import Options, score_from
 from wav2bold.trainables.superb.scoring import score_tasks
@@ -67,16 +68,7 @@ def test_a_killed_lesson_goes_on_to_the_same(
     options = Options(updates=6, rates=(1e-2, 1e-3))
     store = ActivationStore(tmp_path / "store")
     whole, _ = score_tasks(encoder, ["sf"], ten, tmp_path / "whole", store, options)["sf"]
-    looks: list[int] = []
-    look = learning._look
-
-    def killed(*given: object) -> None:
-        looks.append(len(looks))
-        if len(looks) == 4:
-            raise KeyboardInterrupt
-        look(*given)
-
-    monkeypatch.setattr(learning, "_look", killed)
+    looks = dies_once(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         score_tasks(encoder, ["sf"], ten, tmp_path / "killed", store, options)
     again, kept = score_tasks(encoder, ["sf"], ten, tmp_path / "killed", store, options)["sf"]

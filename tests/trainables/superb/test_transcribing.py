@@ -10,12 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from learners import dies_once
 from torch import nn
 
 from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import asr, frame_heads, learning, pr
+from wav2bold.trainables.superb import asr, frame_heads, pr
 from wav2bold.trainables.superb.draws import Buckets
 from wav2bold.trainables.superb.edits import edits
 from wav2bold.trainables.superb.frame_heads import FrameHead, augmented, ctc_loss, told_tokens
@@ -108,16 +109,7 @@ def test_tasks_that_learn_together_are_each_as_by_itself_and_go_on_after_a_kill(
         name: score_tasks(encoder, [name], ten, tmp_path / "alone", store, options)[name]
         for name in ("pr", "asr")
     }
-    looks: list[int] = []
-    look = learning._look
-
-    def killed(*given: object) -> None:
-        looks.append(len(looks))
-        if len(looks) == 4:
-            raise KeyboardInterrupt
-        look(*given)
-
-    monkeypatch.setattr(learning, "_look", killed)
+    looks = dies_once(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         score_tasks(encoder, ["pr", "asr"], ten, tmp_path / "killed", store, options)
     again = score_tasks(encoder, ["pr", "asr"], ten, tmp_path / "killed", store, options)

@@ -9,12 +9,13 @@ import corpora
 import numpy as np
 import pytest
 import torch
+from learners import dies_once, on_one_core
 from scipy.special import logsumexp
 
 from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import asv, learning, verifying
+from wav2bold.trainables.superb import asv, verifying
 from wav2bold.trainables.superb.clips import Clip
 from wav2bold.trainables.superb.protocol import Options, Score
 from wav2bold.trainables.superb.scoring import score_tasks
@@ -31,10 +32,8 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(verifying, "POOLED", 128)
     monkeypatch.setattr(asv, "PUBLISHED", replace(asv.PUBLISHED, batch=24))
     monkeypatch.setattr(asv, "HELD_OUT", 5)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with on_one_core():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +72,7 @@ def test_training_that_was_killed_goes_on_to_the_same_numbers(
     monkeypatch.setattr(asv, "CROP_SAMPLES", 16_000)  # so that crops are drawn
     options = Options(updates=4, rates=(1e-2, 1e-4))
     whole = scored(encoder, data, tmp_path / "whole", options)
-    look, looks = learning._look, list[int]()
-
-    def killed(*given: object) -> None:
-        looks.append(len(looks))
-        if len(looks) == 3:
-            raise KeyboardInterrupt
-        look(*given)
-
-    monkeypatch.setattr(learning, "_look", killed)
+    looks = dies_once(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         scored(encoder, data, tmp_path / "killed", options)
     assert scored(encoder, data, tmp_path / "killed", options).to_json() == whole.to_json()
