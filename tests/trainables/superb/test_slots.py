@@ -13,7 +13,7 @@ from wav2bold.errors import DataError
 from wav2bold.evaluation import superb_listing
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import frame_heads, sf
+from wav2bold.trainables.superb import frame_heads, sf, transcribing
 from wav2bold.trainables.superb.frame_heads import augmented
 from wav2bold.trainables.superb.protocol import Options, score_from
 from wav2bold.trainables.superb.scoring import score_tasks
@@ -39,7 +39,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sf, "PROJECTED", 64)
     monkeypatch.setattr(sf, "RECURRENT", 64)
     monkeypatch.setattr(frame_heads, "DROPOUT", 0.0)
-    monkeypatch.setattr(frame_heads, "augmented", lambda summed, *_: summed)
+    monkeypatch.setattr(transcribing, "augmented", lambda summed, *_: summed)
 
 
 @pytest.mark.slow
@@ -204,7 +204,8 @@ def test_masks_that_adapt_grow_with_the_utterance() -> None:
     torch.manual_seed(0)
     for frames, masks in ((20, 0), (100, 4), (1000, 20)):
         hidden = [
-            int((augmented(torch.rand(frames, 768) + 1, adapts=True) == 0).all(1).sum()) for _ in range(20)
+            int((augmented(torch.rand(1, frames, 768) + 1, adapts=True)[0] == 0).all(1).sum())
+            for _ in range(20)
         ]
         width = min(int(0.04 * frames), 40)
         assert max(hidden) <= masks * max(width - 1, 0)

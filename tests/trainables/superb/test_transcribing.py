@@ -16,10 +16,10 @@ from torch import nn
 from wav2bold.errors import DataError
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder, load_encoder
-from wav2bold.trainables.superb import asr, frame_heads, pr
+from wav2bold.trainables.superb import asr, frame_heads, pr, transcribing
 from wav2bold.trainables.superb.draws import Buckets
 from wav2bold.trainables.superb.edits import edits
-from wav2bold.trainables.superb.frame_heads import FrameHead, augmented, ctc_loss, told_tokens
+from wav2bold.trainables.superb.frame_heads import FrameHead, augmented, ctc_loss, told_tokens, weighed
 from wav2bold.trainables.superb.librispeech import PARTS, phones_of, read_lexicon, read_spoken
 from wav2bold.trainables.superb.protocol import Options
 from wav2bold.trainables.superb.scoring import score_tasks
@@ -91,7 +91,7 @@ def test_words_of_ten_utterances_are_learnt_by_heart(
 ) -> None:
     # what keeps heads from learning by heart is left out
     monkeypatch.setattr(frame_heads, "DROPOUT", 0.0)
-    monkeypatch.setattr(frame_heads, "augmented", lambda summed, *_: summed)
+    monkeypatch.setattr(transcribing, "augmented", lambda summed, *_: summed)
     store = ActivationStore(tmp_path / "store")
     options = Options(updates=400, rates=(1e-2,))
     score, _ = score_tasks(encoder, ["asr"], ten, tmp_path, store, options)["asr"]
@@ -196,16 +196,27 @@ def test_the_loss_is_minus_the_log_of_all_alignments_by_tokens() -> None:
 
 def test_specaugment_hides_no_more_than_it_may_and_keeps_the_length() -> None:
     torch.manual_seed(0)
-    summed = torch.rand(200, 768) + 1
+    states = torch.rand(1, 200, 768) + 1
     hidden_frames, hidden_features = [], []
     for _ in range(30):
-        told = augmented(summed)
-        assert told.shape == summed.shape
+        (told,) = augmented(states)
+        assert told.shape == states[0].shape
         hidden_frames.append(int((told == 0).all(1).sum()))
         hidden_features.append(int((told == 0).all(0).sum()))
     assert 0 < max(hidden_frames) <= 2 * 39
     assert 0 < max(hidden_features) <= 4 * 49
     assert len(set(hidden_frames)) > 5
+
+
+@pytest.mark.parametrize("adapts", [False, True])
+def test_specaugment_of_all_states_is_that_of_their_weighted_sum(adapts: bool) -> None:
+    states, layers = torch.randn(3, 150, 768), torch.tensor([0.5, -1.0, 2.0])
+    torch.manual_seed(1)
+    (before,) = weighed(layers, [augmented(states, adapts)])
+    torch.manual_seed(1)
+    (after,) = augmented(weighed(layers, [states])[0][None], adapts)
+    torch.testing.assert_close(before, after)
+    assert not torch.allclose(after, weighed(layers, [states])[0])
 
 
 def test_batches_hold_clips_of_like_length_and_all_of_them_once_an_epoch() -> None:

@@ -30,6 +30,7 @@ def lesson(_data: Path, spoken: Spoken, options: Options) -> CtcLesson:
         head=_head,
         updates=updates,
         every=every,
+        augments=True,
     )
 
 
@@ -51,4 +52,4 @@ def words_of(tokens: Sequence[int]) -> list[str]:
 
 
 def _head(layers: int, features: int) -> FrameHead:
-    return FrameHead(layers, features, PROJECTED, 1 + len(CHARACTERS), RECURRENT, augments=True)
+    return FrameHead(layers, features, PROJECTED, 1 + len(CHARACTERS), RECURRENT)

@@ -22,8 +22,7 @@ ADAPTED, MOST_MASKS = 0.04, 20
 class FrameHead(nn.Module):
     """The featurizer's weighted sum, a projection, and logits of each frame.
 
-    recurrent: width of the two bidirectional LSTMs between them; None for none.  augments: whether
-    SpecAugment hides parts of the sum in training.  adapts: as in `augmented`.
+    recurrent: width of the two bidirectional LSTMs between them; None for none.
     """
 
     def __init__(
@@ -33,9 +32,6 @@ class FrameHead(nn.Module):
         projected: int,
         classes: int,
         recurrent: int | None = None,
-        *,
-        augments: bool = False,
-        adapts: bool = False,
     ) -> None:
         super().__init__()
         self.layers = nn.Parameter(torch.zeros(layers))
@@ -45,13 +41,10 @@ class FrameHead(nn.Module):
             nn.LSTM(width, recurrent or 0, bidirectional=True, batch_first=True) for width in widths
         )
         self.classify = nn.Linear(projected if recurrent is None else 2 * recurrent, classes)
-        self.augments, self.adapts = augments, adapts
 
     def forward(self, states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, F, C) of utterances (L, F, D), padded at their ends, and frames (B,)."""
         summed = weighed(self.layers, states)
-        if self.augments and self.training:
-            summed = [augmented(one, self.adapts) for one in summed]
         frames_B = torch.tensor([len(one) for one in summed])
         hidden_BFP = self.project(pad_sequence(summed, batch_first=True))
         if len(self.recurrent):
@@ -70,41 +63,41 @@ def weighed(layers: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
     return [torch.tensordot(weights, one, dims=1) for one in states]
 
 
-def augmented(summed_FD: Tensor, adapts: bool = False) -> Tensor:
+def augmented(states_LFD: Tensor, adapts: bool = False) -> Tensor:
     """SpecAugment (Park et al. 2019): time bent about a frame, stretches of features and frames set to 0.
 
+    The reference does that to the weighted sum; as it is linear and alike for all hidden states, it may come
+    before the sum, and then once for all heads that hear the same.
     adapts: whether number and width of the latter grow with the utterance (Park et al. 2020), as in sf.
     """
-    bent_FD = _bent(summed_FD)
-    keep_FD = torch.ones_like(bent_FD)
+    bent_LFD = _bent(states_LFD)
+    keep_FD = torch.ones_like(bent_LFD[0])
     in_time = TIME_MASKS, TIME_WIDTH
     if adapts:
-        share = int(ADAPTED * len(bent_FD))
+        share = int(ADAPTED * len(keep_FD))
         in_time = min(share, MOST_MASKS), min(share, TIME_WIDTH)
     for axis, masks, most in ((1, FEATURE_MASKS, FEATURE_WIDTH), (0, *in_time)):
         if not masks:
             continue
-        length = bent_FD.shape[axis]
+        length = keep_FD.shape[axis]
         widths = torch.randint(0, most, (masks,))
         starts = torch.randint(0, max(1, length - int(widths.max())), (masks,))
         for start, width in zip(starts.tolist(), widths.tolist(), strict=True):
             keep_FD.narrow(axis, start, min(width, length - start)).zero_()
-    return bent_FD * keep_FD
+    return bent_LFD * keep_FD
 
 
-def _bent(summed_FD: Tensor) -> Tensor:
-    frames, features = summed_FD.shape
+def _bent(states_LFD: Tensor) -> Tensor:
+    _, frames, features = states_LFD.shape
     if frames <= 2 * WARP:
-        return summed_FD
+        return states_LFD
     centre = int(torch.randint(WARP, frames - WARP, ()))
     moved = int(torch.randint(centre - WARP, centre + WARP, ())) + 1
     parts = [
-        nn.functional.interpolate(part[None, None], (size, features), mode="bicubic", align_corners=False)[
-            0, 0
-        ]
-        for part, size in ((summed_FD[:centre], moved), (summed_FD[centre:], frames - moved))
+        nn.functional.interpolate(part[None], (size, features), mode="bicubic", align_corners=False)[0]
+        for part, size in ((states_LFD[:, :centre], moved), (states_LFD[:, centre:], frames - moved))
     ]
-    return torch.cat(parts)
+    return torch.cat(parts, dim=1)
 
 
 def ctc_loss(log_probabilities_BFC: Tensor, frames_B: Tensor, tokens: Sequence[Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,8 +74,11 @@ class Lesson(Protocol):
     def size(self, rows: Rows) -> float:
         """By what the loss of a batch is divided: its utterances, or its frames."""
 
+    def prepared(self, states: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Hidden states (L, F, D) as heads in training have them: made once for the heads of all rates."""
+
     def loss(self, head: nn.Module, states: Sequence[Tensor], rows: Rows) -> Tensor:
-        """Sum of losses of some clips with hidden states (L, F, D)."""
+        """Sum of losses of some clips with prepared hidden states."""
 
     def told(self, head: nn.Module, states: Sequence[Tensor], rows: Rows) -> Sequence[Any]:
         """What the head tells of each of these clips."""
@@ -176,11 +180,16 @@ def _update(listener: Listener, course: Course, step: int, pupils: Sequence[_Pup
     drawn = int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         for part, (places, states) in enumerate(_heard(listener, course, rows, (seed, step))):
-            for pupil in pupils:
+            for _, group in groupby(pupils, lambda pupil: pupil.lesson.name):
+                own = list(group)
+                lesson = own[0].lesson
                 torch.manual_seed(drawn + part)
-                pupil.head.train()
-                loss = pupil.lesson.loss(pupil.head, states, rows[places])
-                (loss / pupil.lesson.size(rows)).backward()
+                prepared = lesson.prepared(states)
+                for pupil in own:
+                    torch.manual_seed(drawn + part)
+                    pupil.head.train()
+                    loss = lesson.loss(pupil.head, prepared, rows[places])
+                    (loss / lesson.size(rows)).backward()
     for pupil in pupils:
         norm = torch.nn.utils.clip_grad_norm_(pupil.head.parameters(), pupil.lesson.max_norm)
         if bool(torch.isfinite(norm)):  # else the reference passes over the batch, too

@@ -84,6 +84,8 @@ def read(data: Path, options: Options) -> tuple[Course, CtcLesson]:
         every=every,
         counted=type_f1,
         higher_is_better=True,
+        augments=True,
+        adapts=True,
     )
     return course, lesson
 
@@ -132,4 +134,4 @@ def words_of(vocabulary: Sequence[str], tokens: Sequence[int]) -> list[str]:
 
 
 def _head(classes: int, layers: int, features: int) -> FrameHead:
-    return FrameHead(layers, features, PROJECTED, classes, RECURRENT, augments=True, adapts=True)
+    return FrameHead(layers, features, PROJECTED, classes, RECURRENT)

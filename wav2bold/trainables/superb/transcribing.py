@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wav2bold.trainables.superb.clips import samples_of
 from wav2bold.trainables.superb.draws import Buckets
 from wav2bold.trainables.superb.edits import edits
-from wav2bold.trainables.superb.frame_heads import FrameHead, ctc_loss, told_tokens
+from wav2bold.trainables.superb.frame_heads import FrameHead, augmented, ctc_loss, told_tokens
 from wav2bold.trainables.superb.learning import Course, Judged, Rows
 from wav2bold.trainables.superb.librispeech import Spoken
 
@@ -38,6 +38,7 @@ class CtcLesson:
     tokens: of every utterance, from 1 on.  truth: what is counted of every utterance, words or phones.
     spelled: told tokens as such words or phones.  head: a new one, of so many hidden states and features.
     updates, every: as in `Plan`.  counted: the metric of one utterance.  higher_is_better: of that metric.
+    augments, adapts: whether SpecAugment hides parts from heads in training, and as in `augmented`.
     """
 
     name: str
@@ -50,12 +51,17 @@ class CtcLesson:
     max_norm: float = 1.0
     counted: Counted = wrong
     higher_is_better: bool = False
+    augments: bool = False
+    adapts: bool = False
 
     def optimiser(self, parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=rate)
 
     def size(self, rows: Rows) -> float:
         return len(rows)
+
+    def prepared(self, states: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [augmented(one, self.adapts) for one in states] if self.augments else states
 
     def loss(self, head: nn.Module, states: Sequence[Tensor], rows: Rows) -> Tensor:
         told, frames = head(states)

@@ -91,6 +91,9 @@ class VerifyingLesson:
     def size(self, rows: Rows) -> float:
         return len(rows)
 
+    def prepared(self, states: Sequence[Tensor]) -> Sequence[Tensor]:
+        return states
+
     def loss(self, head: nn.Module, states: Sequence[Tensor], rows: Rows) -> Tensor:
         assert isinstance(head, XVector)
         embedded = head(states)
