@@ -5,6 +5,7 @@ import io
 import math
 import struct
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -184,12 +185,18 @@ def _draw_surfaces(figure: Figure, targets: pd.DataFrame, values: NDArray[np.flo
 
 
 @cache
-def _outer_sides() -> dict[str, _Side]:
-    """What can be seen of each hemisphere from its side. Reading it takes as long as drawing it."""
+def inflated() -> tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]:
+    """fsaverage5's inflated meshes and their folds, by hemisphere. Reading them takes as long as drawing."""
     from nilearn.datasets import load_fsaverage, load_fsaverage_data
 
     meshes = load_fsaverage("fsaverage5")["inflated"].parts
-    folds = load_fsaverage_data(mesh="fsaverage5", data_type="curvature").data.parts
+    return meshes, load_fsaverage_data(mesh="fsaverage5", data_type="curvature").data.parts
+
+
+@cache
+def _outer_sides() -> dict[str, _Side]:
+    """What can be seen of each hemisphere from its side."""
+    meshes, folds = inflated()
     sides = {}
     for hemisphere in HEMISPHERES.values():
         coordinates, faces = meshes[hemisphere].coordinates, meshes[hemisphere].faces

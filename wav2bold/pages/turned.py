@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wav2bold.pages.brains import HEMISPHERES, MESH_VERTICES, OUTWARDS, Scale
+from wav2bold.pages.brains import HEMISPHERES, MESH_VERTICES, OUTWARDS, Scale, inflated
 from wav2bold.pages.explore import Choice, Option, array, explorable
 
 GAP_MM = 12.0
@@ -95,10 +95,7 @@ class _Surface:
 
 @cache
 def _surfaces() -> dict[str, _Surface]:
-    from nilearn.datasets import load_fsaverage, load_fsaverage_data
-
-    meshes = load_fsaverage("fsaverage5")["inflated"].parts
-    folds = load_fsaverage_data(mesh="fsaverage5", data_type="curvature").data.parts
+    meshes, folds = inflated()
     found = {}
     for hemisphere in HEMISPHERES.values():
         corners, faces = meshes[hemisphere].coordinates.copy(), meshes[hemisphere].faces

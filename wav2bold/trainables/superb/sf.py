@@ -9,13 +9,12 @@ import torch
 
 from wav2bold.errors import DataError
 from wav2bold.trainables.superb.asr import CHARACTERS as LETTERS
-from wav2bold.trainables.superb.clips import Clip, samples_of
-from wav2bold.trainables.superb.draws import Buckets
+from wav2bold.trainables.superb.clips import Clip
 from wav2bold.trainables.superb.frame_heads import FrameHead
 from wav2bold.trainables.superb.learning import Course
 from wav2bold.trainables.superb.protocol import Options, Published
 from wav2bold.trainables.superb.slots import type_f1, value_errors
-from wav2bold.trainables.superb.transcribing import Beside, CtcLesson
+from wav2bold.trainables.superb.transcribing import Beside, CtcLesson, of_like_length
 from wav2bold.trainables.superb.utterances import Fold
 
 PUBLISHED = Published("slot type F1", updates=200_000, every=2_000)
@@ -67,12 +66,7 @@ def read(data: Path, options: Options) -> tuple[Course, CtcLesson]:
         clips=tuple(clips),
         fold=fold,
         unit=np.array([clips[row].path.stem.partition("-")[2] for row in fold.test], np.str_),
-        batches=Buckets(
-            fold.train,
-            np.array([samples_of(clips[row]) for row in fold.train]),
-            PUBLISHED.batch,
-            options.seed,
-        ),
+        batches=of_like_length(clips, fold.train, PUBLISHED.batch, options.seed),
     )
     lesson = CtcLesson(
         name="sf",

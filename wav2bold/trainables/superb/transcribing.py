@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wav2bold.trainables.superb.clips import samples_of
+from wav2bold.trainables.superb.clips import Clip, samples_of
 from wav2bold.trainables.superb.draws import Buckets
 from wav2bold.trainables.superb.edits import edits
 from wav2bold.trainables.superb.frame_heads import FrameHead, augmented, ctc_loss, told_tokens
@@ -79,14 +79,17 @@ class CtcLesson:
         return Judged(-share if self.higher_is_better else share, parts, wholes)
 
 
+def of_like_length(clips: Sequence[Clip], train: Rows, batch: int, seed: int) -> Buckets:
+    """Batches of the clips that train."""
+    return Buckets(train, np.array([samples_of(clips[int(row)]) for row in train]), batch, seed)
+
+
 def spoken_course(spoken: Spoken, batch: int, seed: int) -> Course:
     """Utterances in batches of like length."""
-    train = spoken.fold.train
-    lengths = np.array([samples_of(spoken.clips[int(row)]) for row in train])
     return Course(
         root=spoken.root,
         clips=spoken.clips,
         fold=spoken.fold,
         unit=spoken.names[spoken.fold.test],
-        batches=Buckets(train, lengths, batch, seed),
+        batches=of_like_length(spoken.clips, spoken.fold.train, batch, seed),
     )
