@@ -10,9 +10,8 @@ import pytest
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard, StoryCard, SubjectCard
 from wav2bold.datasets.splits import Stories
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation, LayerScore
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.layers import LayerScore
 from wav2bold.report.findings import Findings
 from wav2bold.report.inside import Inside
 from wav2bold.trainables.scores import Gain

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.pages.explore import library
 from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, score, signed
