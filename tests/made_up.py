@@ -16,7 +16,7 @@ from wav2bold.report.findings import Findings
 from wav2bold.report.inside import Inside
 from wav2bold.trainables.scores import Gain
 from wav2bold.trainables.superb.protocol import Score
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 CLIPS, STATES = 300, 13
 """Test utterances and hidden states of made-up scores in speech tasks."""

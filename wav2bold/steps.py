@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from wav2bold.report.findings import Findings
     from wav2bold.trainables.superb.protocol import Options
     from wav2bold.tuning.registry import Registered
+    from wav2bold.tuning.remembered import Remembered, Trial
     from wav2bold.tuning.subjects import RefinedSubjects
     from wav2bold.tuning.superb import Benchmarked
     from wav2bold.tuning.sweep import Swept
-    from wav2bold.tuning.tracking import Remembered, Trial
 
 AnyPath = str | os.PathLike[str]
 AnyStudy = Study | AnyPath

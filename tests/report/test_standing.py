@@ -16,7 +16,8 @@ from wav2bold.report.page import render
 from wav2bold.report.report import report
 from wav2bold.report.standing import ENDED, Standing, nothing_finished, notices, unrefined
 from wav2bold.tuning.driving import is_driven, only_driver
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 RUNNING = Standing("RUNNING", driven=True)
 

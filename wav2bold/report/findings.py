@@ -25,9 +25,9 @@ from wav2bold.trainables.origin import origin_of
 from wav2bold.tuning.best import certainty_in, winner_of
 from wav2bold.tuning.driving import is_driven
 from wav2bold.tuning.outbox import opened
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
 from wav2bold.tuning.superb_kept import superb_scores
-from wav2bold.tuning.tracking import Trial
 
 KINDS = ("refined", "refined-paper", "pretrained")
 """Folders that `refine` writes for the best configuration, the paper's, and the control."""

@@ -32,8 +32,8 @@ from wav2bold.report.words import percent
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import trial_words
 from wav2bold.tuning.heat_map import heat_map_svg
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.subset_scores import SubsetScore, trained
-from wav2bold.tuning.tracking import Trial
 
 PARTS = ("flow.html", "inside.html", "histories.html", "search.html", "efficiency.html", "superb.html")
 """Templates of sections, which page.html includes."""

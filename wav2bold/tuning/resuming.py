@@ -11,7 +11,8 @@ from wav2bold.options import short_digest
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.tuning.engine import Outcome
 from wav2bold.tuning.goals import Ended
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 IDENTITY = "wav2bold.identity"
 OF_SEARCH = ("parallel", "sampler", "stopping", "grace_epochs", "reduction", "space")

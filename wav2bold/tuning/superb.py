@@ -19,8 +19,9 @@ from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.superb.protocol import RESULT, Options, Score
 from wav2bold.trainables.superb.scoring import Scored, hearing, score_tasks
 from wav2bold.trainables.superb.tasks import heard_together
+from wav2bold.tuning.remembered import REASON
 from wav2bold.tuning.superb_kept import TABLE, folder_of
-from wav2bold.tuning.tracking import REASON, Tracker
+from wav2bold.tuning.tracking import Tracker
 
 RETRIES = 2
 """Of a task whose process died, as on a node that went away; it goes on from its checkpoint."""

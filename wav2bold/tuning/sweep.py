@@ -26,6 +26,7 @@ from wav2bold.tuning.engine import Memory, Outcome, run_trials
 from wav2bold.tuning.kept import kept_of
 from wav2bold.tuning.outbox import Outbox, opened, outbox
 from wav2bold.tuning.plan import largest_together, refuse_on_this_cluster
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.resuming import (
     how_it_ended,
     identity,
@@ -38,7 +39,6 @@ from wav2bold.tuning.samplers import refuse_branches
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import remember, scheduler_for
 from wav2bold.tuning.storage import open_memory, reached
-from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.warm import SOURCE, Known, known_trials, source_of
 from wav2bold.tuning.winning import remember_winner
 
