@@ -14,6 +14,7 @@ from wav2bold.report.findings import Findings
 from wav2bold.report.standing import COMMANDS
 from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.scores import Gain, brain_score
+from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.trial_words import layers, unfrozen
 
 SURE = 0.05
@@ -133,6 +134,14 @@ def mismatch(findings: Findings) -> str:
         f"newest "
         "sweep, which is the one shown under that name."
     )
+
+
+def before_stage2(trial: Trial) -> str:
+    """Said of a score that a trial had before it touched the encoder, and never bettered; else empty."""
+    touched = trial.reduce is None and trial.configuration.keeps_best and len(trial.scores) > 1
+    if not (touched and trial.best_score <= trial.scores[0]):
+        return ""
+    return ", that of the frozen encoder: no epoch of refinement bettered it"
 
 
 def configuration(chosen: Configuration, tr_s: float) -> str:
