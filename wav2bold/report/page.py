@@ -83,13 +83,14 @@ def render(findings: Findings, *, interactive: bool = False) -> str:
         validation=listed(findings.stories.validation),
         best=(
             f"Trial {winner.number} had the highest score on the validation stories, "
-            f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
+            f"{score(winner.best_score)}{words.before_stage2(winner)}. "
+            + words.configuration(winner.configuration, card.tr_s)
         ),
         certainty=findings.certainty[:1].upper() + findings.certainty[1:],
         yaml=winner.configuration.as_yaml().rstrip(),
         trials=[_trial(trial, winner) for trial in findings.trials],
         failed=failed(findings.trials),
-        histories=histories(findings.trials, winner),
+        histories=histories(findings.trials, winner, findings.study.search.space.history),
         search=search,
         efficiency=efficiency_section(findings.efficiency),
         superb=superb_section(findings.superb),
