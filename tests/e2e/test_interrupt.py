@@ -15,7 +15,7 @@ from commands import Made, environment, executable, succeeds
 from wav2bold.config import Study
 from wav2bold.tuning.tracking import Tracker
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 WITHIN_S = 10.0
 
 

@@ -56,9 +56,9 @@ def assert_same_encoder(one: Path, other: Path) -> None:
 
 
 def workers() -> list[int]:
-    """Numbers of the processes that work for Ray Train."""
+    """Numbers of the processes of the tests' own Ray that work for Ray Train."""
     found = []
-    for one in psutil.process_iter():
+    for one in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if "RayTrainWorker" in " ".join(one.cmdline()):
                 found.append(one.pid)
