@@ -202,14 +202,10 @@ def both(first: subprocess.Popen[str], second: subprocess.Popen[str]) -> list[tu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cleanings", [(ONE, ONE), (ONE, OTHER)], ids=["alike", "different"])
 def test_two_at_once_in_a_folder_take_turns(
-    cleanings: tuple[Cleaning, Cleaning],
-    recordings: Path,
-    tmp_path: Path,
-    undisturbed: Mapping[Cleaning, Mapping[str, bytes]],
+    recordings: Path, tmp_path: Path, undisturbed: Mapping[Cleaning, Mapping[str, bytes]]
 ) -> None:
-    folder = tmp_path / "shards"
+    folder, cleanings = tmp_path / "shards", (ONE, OTHER)
     done = both(*[begin_step(recordings, folder, cleaning, tmp_path) for cleaning in cleanings])
     assert [code for code, _ in done] == [0, 0], done
     assert any("waiting for another prepare of the same shards" in said for _, said in done)
