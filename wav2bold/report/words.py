@@ -129,9 +129,9 @@ def mismatch(findings: Findings) -> str:
     other = [name for name, origin in origins.items() if origin and origin["configuration"] != digest]
     if not other:
         return ""
+    whose = f"the encoders of {some(other)}" if len(other) < len(origins) else "all encoders"
     return (
-        f"The encoders of {listed(other)} were refined with another configuration than the best of the "
-        f"newest "
+        f"{whose[:1].upper()}{whose[1:]} were refined with another configuration than the best of the newest "
         "sweep, which is the one shown under that name."
     )
 
