@@ -1,7 +1,7 @@
 """One subject's refined encoder against the frozen one, on stories that nothing else touched."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import windows
+from wav2bold.evaluation.audience import named_regions
 from wav2bold.evaluation.intervals import Interval, resampled_scores
+from wav2bold.evaluation.regions import RegionScore, members_of, region_scores
 from wav2bold.evaluation.scoring import features_of_rows
 from wav2bold.evaluation.shares import explained_variance
 from wav2bold.evaluation.significance import PAIRED_BLOCK_S, improvement_p, prediction_p, significant
@@ -38,6 +40,7 @@ class Evaluation:
     r itself where it was refined without a model of noise.
     predicted: (V,) whether chance explains no such r, of frozen and ridge; improved: (V,) likewise, that
     ridge is above frozen; each with a false discovery rate of 5% over targets.  volumes: in the test.
+    regions: scores of each that has a name; empty where none has.
     """
 
     subject: str
@@ -54,6 +57,7 @@ class Evaluation:
     improved: NDArray[np.bool_]
     volumes: int
     folder: Path
+    regions: Mapping[str, RegionScore] = field(default_factory=dict)
 
     @property
     def scores(self) -> dict[str, float]:
@@ -103,9 +107,16 @@ def evaluate(
     own = kept.head.predict(heard)[:, columns]
     tr_s, story = shards.card.tr_s, test.story
     predictions = {"frozen": before, "ridge": after, "head": own}
-    drawn = resampled_scores(test.y, (before, after, own), story, tr_s)
+    regions = named_regions(shards.targets(subject))
+    members = members_of(regions, test.y.shape[1])
+    drawn = resampled_scores(test.y, (before, after, own), story, tr_s, members)
     clock = Clock.of(test, tr_s)
     block = max(round(PAIRED_BLOCK_S / tr_s), 1)
+    likely = {
+        name: significant(prediction_p(test.y, predicted, story, tr_s))
+        for name, predicted in (("frozen", before), ("ridge", after))
+    }
+    improved = significant(improvement_p(test.y, before, after, story, tr_s))
     return Evaluation(
         subject=subject,
         history=options.history,
@@ -125,11 +136,9 @@ def evaluate(
         white={
             name: white_scores(noise, clock, test.y, predicted) for name, predicted in predictions.items()
         },
-        predicted={
-            name: significant(prediction_p(test.y, predicted, story, tr_s))
-            for name, predicted in (("frozen", before), ("ridge", after))
-        },
-        improved=significant(improvement_p(test.y, before, after, story, tr_s)),
+        predicted=likely,
+        improved=improved,
+        regions=region_scores(regions, drawn, likely["ridge"], improved),
         volumes=len(test),
         folder=folder,
     )
