@@ -23,11 +23,13 @@ help:
 demo: .venv/installed-demo
 	$(BIN)/wav2bold demo --out demo
 
-# What starts Ray runs by itself. pytest ends with 5 where no test was chosen.
+# What starts Ray comes after what doesn't, so that no process of a test holds a Ray it didn't ask for; what
+# has to be done within seconds runs by itself. pytest ends with 5 where no test was chosen.
 # One thread a process: threads that wait for a core which another test holds make small sums ten times slower.
 test: export OMP_NUM_THREADS = 1
 test: .venv/installed-test
-	$(BIN)/python -m pytest -m 'not alone' -n $(AT_ONCE) --dist loadfile $(PYTEST) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m 'not ray and not alone' -n $(AT_ONCE) --dist loadfile $(PYTEST) || [ $$? = 5 ]
+	$(BIN)/python -m pytest -m ray -n $(AT_ONCE) --dist loadfile $(PYTEST) || [ $$? = 5 ]
 	$(BIN)/python -m pytest -m alone $(PYTEST) || [ $$? = 5 ]
 
 lint: .venv/installed-dev

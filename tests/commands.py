@@ -1,19 +1,25 @@
 """The installed command, run as a user runs it; but for the wait until Python has imported all it needs."""
 
 import hashlib
+import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
+from unittest import mock
 
 import forked
 import psutil
+import pytest
 import yaml
+
+from wav2bold import cli
 
 
 @dataclass(frozen=True)
@@ -91,37 +97,57 @@ def installed(
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def here(*words: object, folder: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
+    """The same in this process, on the Ray that it has (`small_ray`): none is started for it, nor ended."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [executable(), *map(str, words)]),
+        mock.patch.dict(os.environ, environment(**(env or {})), clear=True),
+        chdir(folder or Path.cwd()),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        cli.main()
+    return Done(int(str(ended.value.code or 0)), out.getvalue(), err.getvalue())
+
+
 def killed(*words: object, sign: str, env: Mapping[str, str] | None = None) -> None:
     """Run `wav2bold` until `sign` is shown, then kill it and what it had started: a reboot spares nothing."""
     command = begun(*words, env=env)
     shown(command, sign)
-    family = psutil.Process(command.pid).children(recursive=True)
-    os.kill(command.pid, signal.SIGKILL)
+    family = psutil.Process(command.process.pid).children(recursive=True)
+    command.process.kill()
     for one in family:
         if one.is_running():
             one.kill()
-    command.wait(30)
-    assert command.stdout is not None
-    command.stdout.close()
+    command.said.close()
 
 
-def begun(*words: object, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-    """`wav2bold` that runs on; all that it writes comes out of one pipe."""
-    return subprocess.Popen(
-        [executable(), *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=environment(**(env or {})),
-    )
+@dataclass(frozen=True)
+class Running:
+    """A command that runs on. said: what it writes, as it comes."""
+
+    process: forked.Begun
+    said: TextIO
 
 
-def shown(command: "subprocess.Popen[str]", sign: str) -> None:
+def begun(
+    *words: object, folder: Path | None = None, env: Mapping[str, str] | None = None, out: bool = True
+) -> Running:
+    """`wav2bold` that runs on, in a process that needn't import. out: False hears standard error alone."""
+    with tempfile.TemporaryDirectory() as name:
+        pipe = Path(name) / "pipe"
+        os.mkfifo(pipe)
+        where = folder, environment(**(env or {})), pipe if out else Path(os.devnull), pipe
+        process = forked.begin(list(map(str, words)), executable(), *where)
+        return Running(process, pipe.open())  # which waits until the command has opened its end
+
+
+def shown(command: Running, sign: str) -> None:
     """Return once it has written a line with this sign."""
-    assert command.stdout is not None
     lines = []
-    for line in command.stdout:
+    for line in command.said:
         lines.append(line)
         if sign in line:
             return
@@ -134,7 +160,7 @@ def succeeds(
     env: Mapping[str, str] | None = None,
     run: Callable[..., Done] = wav2bold,
 ) -> Done:
-    """Run `wav2bold` and insist on exit code 0. run: `wav2bold` or `installed`."""
+    """Run `wav2bold` and insist on exit code 0. run: `wav2bold`, `installed` or `here`."""
     done = run(*words, folder=folder, env=env)
     assert done.code == 0, f"wav2bold {' '.join(map(str, words))}: {done.out[-2000:]}{done.err[-2000:]}"
     return done

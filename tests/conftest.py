@@ -27,11 +27,12 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts Ray: it takes all cores, and looks for other Rays on the machine."""
+    """Mark what starts Ray, unless it may have nothing at all beside it."""
     for item in items:
         here = item.path.relative_to(Path(__file__).parent).parts[0]
-        if here in {"e2e", "cluster"} or "small_ray" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.alone)
+        starts = here == "e2e" or "small_ray" in getattr(item, "fixturenames", ())
+        if starts and item.get_closest_marker("alone") is None:
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(autouse=True)

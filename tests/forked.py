@@ -15,7 +15,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
-from functools import cache
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,31 @@ HEAVY = (
 )
 
 
+class Begun:
+    """A command that runs on."""
+
+    def __init__(self, pid: int, end: Future[int]) -> None:
+        self.pid = pid
+        self._end = end
+
+    def has_ended(self) -> bool:
+        return self._end.done()
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit code; minus the signal that ended it. Raises subprocess.TimeoutExpired."""
+        try:
+            return self._end.result(timeout_s)
+        except TimeoutError:
+            raise subprocess.TimeoutExpired("wav2bold", timeout_s) from None
+
+    def kill(self) -> None:
+        """End it, unless it has ended."""
+        if not self.has_ended():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._end.result()
+
+
 def run(
     words: Sequence[str],
     program: str,
@@ -40,44 +66,61 @@ def run(
 ) -> int:
     """Exit code of `wav2bold` with these words; what it shows is in `output/out` and `output/err`.
 
-    program: the installed command's path. One run at a time.
+    program: the installed command's path. One that takes longer is killed: subprocess.TimeoutExpired.
     """
-    server = _server()
+    command = begin(words, program, folder, environment, output / "out", output / "err")
+    try:
+        return command.wait(timeout_s)
+    finally:
+        command.kill()
+
+
+def begin(
+    words: Sequence[str],
+    program: str,
+    folder: Path | None,
+    environment: Mapping[str, str],
+    out: Path,
+    err: Path,
+) -> Begun:
+    """Start the same. out, err: where it writes, one file or two; a named pipe is waited for."""
+    server = _free_server()
     assert server.stdin is not None
     assert server.stdout is not None
     order = {
         "words": [program, *words],
         "folder": str(folder or Path.cwd()),
         "environment": dict(environment),
-        "output": str(output),
+        "output": [str(out), str(err)],
     }
     server.stdin.write(json.dumps(order) + "\n")
     server.stdin.flush()
-    process = int(server.stdout.readline())
-    late = threading.Event()
+    end: Future[int] = Future()
+    command = Begun(int(server.stdout.readline()), end)
+    answers = server.stdout
 
-    def end() -> None:
-        late.set()
-        os.kill(process, signal.SIGKILL)
+    def tell() -> None:
+        end.set_result(int(answers.readline() or -signal.SIGKILL))
 
-    limit = threading.Timer(timeout_s, end)
-    limit.start()
-    try:
-        code = int(server.stdout.readline())
-    except BaseException:  # pytest's own limit: whoever comes next is not to be told of this one's end
-        end()
-        server.kill()
-        _server.cache_clear()
-        raise
-    finally:
-        limit.cancel()
-    if late.is_set():
-        raise subprocess.TimeoutExpired([program, *words], timeout_s)
-    return code
+    threading.Thread(target=tell, daemon=True).start()
+    _servers.append((server, command))
+    return command
 
 
-@cache
-def _server() -> "subprocess.Popen[str]":
+_servers: list[tuple["subprocess.Popen[str]", Begun]] = []
+"""Each with its latest command."""
+
+
+def _free_server() -> "subprocess.Popen[str]":
+    """One whose command has ended: it forks the next only then."""
+    for place, (server, command) in enumerate(_servers):
+        if command.has_ended() and server.poll() is None:
+            del _servers[place]
+            return server
+    return _new_server()
+
+
+def _new_server() -> "subprocess.Popen[str]":
     server = subprocess.Popen(
         [sys.executable, __file__],
         env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
@@ -118,12 +161,13 @@ def _become(order: dict[str, Any]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    os.setsid()
+    out, err = order["output"]
     nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    for number, name in ((1, "out"), (2, "err")):
-        file = os.open(Path(order["output"]) / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    files = {name: os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for name in dict.fromkeys((out, err))}
+    for number, file in enumerate((nothing, files[out], files[err])):
         os.dup2(file, number)
+    for file in (nothing, *files.values()):
         os.close(file)
     sys.argv = order["words"]
 

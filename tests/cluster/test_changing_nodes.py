@@ -19,6 +19,7 @@ from ray.tune.execution.tune_controller import TuneController
 from wav2bold.tuning import controller as tune
 from wav2bold.tuning.tracking import Tracker
 
+pytestmark = pytest.mark.alone
 TAKES_S = 400
 Seen = dict[str, Any]
 

@@ -29,6 +29,7 @@ from wav2bold.cluster.nodes import has_job_server
 from wav2bold.config import Configuration, Search, Split, Study
 from wav2bold.errors import ClusterError
 
+pytestmark = pytest.mark.alone
 COMMAND = [sys.executable, "-c", "from wav2bold.cli import main; main()"]
 
 

@@ -17,9 +17,9 @@ from hosts import Host, hosts, why_not
 from waiting import eventually
 
 from wav2bold.tuning.outbox import opened
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 TRIALS, PORT = 7, 6379
 BEGINS_S, LOST_S = 180.0, 180.0
 SOON_DEAD = {  # a host that is silent for 15 s counts as lost; Ray's own is a minute

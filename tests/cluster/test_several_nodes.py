@@ -12,6 +12,7 @@ from wav2bold.cluster import storage
 from wav2bold.cluster.storage import check_storage, look
 from wav2bold.errors import ClusterError, StorageError
 
+pytestmark = pytest.mark.alone
 NODES = """
     import os, subprocess, sys, time
     from pathlib import Path

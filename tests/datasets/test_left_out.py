@@ -4,24 +4,20 @@ One data set of volumes and one of surfaces hold every case in a subject of its 
 meets all of them. In one by itself, each ends a strict `prepare`.
 """
 
-import io
 import json
-import os
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import nibabel as nib
 import numpy as np
 import pytest
 import soundfile
+from commands import here
 from recordings import add_events, add_story, add_surfaces, add_volumes, noise, save_surface
 from stores import contents
 
-from wav2bold import cli, steps
+from wav2bold import steps
 from wav2bold.config import Cleaning
 from wav2bold.datasets.prepare import Prepared, prepare
 from wav2bold.datasets.shards import open_shards
@@ -350,20 +346,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return done
 
 
-def run(*words: object) -> tuple[int, list[str]]:
-    """The command in this process, where Ray is already: its exit code, and lines on standard error."""
-    said = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["wav2bold", *map(str, words)]),
-        mock.patch.dict(os.environ),
-        redirect_stderr(said),
-        redirect_stdout(io.StringIO()),
-        pytest.raises(SystemExit) as ended,
-    ):
-        cli.main()
-    return int(str(ended.value.code)), said.getvalue().splitlines()
-
-
 def check(line: str, case: Case) -> None:
     for part in case.says:
         assert part in line, line
@@ -392,9 +374,9 @@ def test_each_ends_a_strict_prepare_that_then_changes_nothing(number: int, tmp_p
         (good if case.kind == VOLUMES else surfaces())(recordings, subject)
     case.make(recordings, f"case{number}")
     before = contents(tmp_path)
-    code, lines = run("prepare", recordings, "--out", tmp_path / "shards", "--strict")
-    assert code == 2, lines
-    (line,) = [line for line in lines if not line.startswith("  ")]
+    done = here("prepare", recordings, "--out", tmp_path / "shards", "--strict")
+    assert done.code == 2, done.err
+    (line,) = done.errors
     check(line, case)
     assert f"case{number}" in line or f"stimuli/{case.name}.wav" in line
     assert contents(tmp_path) == before
@@ -404,8 +386,9 @@ def test_each_ends_a_strict_prepare_that_then_changes_nothing(number: int, tmp_p
 @pytest.mark.parametrize("kind", [VOLUMES, SURFACES])
 def test_the_command_lists_them_all_at_the_end(kind: str, made: Made) -> None:
     recordings, _, done = made[kind]
-    code, lines = run("prepare", recordings, "--out", recordings.with_name("by command"))
-    assert code == 1
+    command = here("prepare", recordings, "--out", recordings.with_name("by command"))
+    assert command.code == 1
+    lines = command.err.splitlines()
     heading = f"{len(done.failed)} failed, the others are done:"
     assert lines[lines.index(heading) + 1 :] == [f"  {name}: {why}" for name, why in done.failed]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from commands import succeeds
+from commands import here, succeeds
 from nilearn.maskers import NiftiLabelsMasker
 from recordings import (
     add_events,
@@ -355,6 +355,6 @@ def test_the_study_beside_the_shards_says_which_targets_and_which_story_tests(tm
 
 def test_the_command_tells_what_is_odd(tmp_path: Path) -> None:
     root = record(tmp_path / "recordings", 1, twice=("dune",))
-    done = succeeds("prepare", root, "--out", tmp_path / "work" / "shards", "--cpus", 1)
+    done = succeeds("prepare", root, "--out", tmp_path / "work" / "shards", run=here)
     assert "warning: only dune, which tests, was heard more than once: there is no noise ceiling" in done.err
     assert "1 subjects, 4 stories" in done.out

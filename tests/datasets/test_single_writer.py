@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from commands import environment, executable
+from commands import Running, begun, environment
 from recordings import add_pair
 from stores import contents, new_bucket
 from undisturbed import undisturbed_bytes
@@ -82,7 +82,7 @@ def begin(*words: object, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def begin_command(recordings: Path, shards: Path, cleaning: Cleaning) -> subprocess.Popen[str]:
+def begin_command(recordings: Path, shards: Path, cleaning: Cleaning) -> Running:
     """`wav2bold prepare` as a user starts it, with a Ray of its own."""
     study = Study(
         name="x",
@@ -92,7 +92,7 @@ def begin_command(recordings: Path, shards: Path, cleaning: Cleaning) -> subproc
         cleaning=cleaning,
     )
     study.save(shards.parent / "study.yaml")
-    return begin(executable(), "prepare", recordings, "--out", shards, "--cpus", 1, folder=shards.parent)
+    return begun("prepare", recordings, "--out", shards, "--cpus", 1, folder=shards.parent, out=False)
 
 
 def begin_step(recordings: Path, out: Place, cleaning: Cleaning, folder: Path) -> subprocess.Popen[str]:
@@ -100,11 +100,10 @@ def begin_step(recordings: Path, out: Place, cleaning: Cleaning, folder: Path) -
     return begin(sys.executable, "-c", PREPARE, recordings, out, cleaning.drop_first, folder=folder)
 
 
-def until_a_moment(process: subprocess.Popen[str], moment: random.Random) -> None:
+def until_a_moment(driver: Running, moment: random.Random) -> None:
     """Return at a moment while it reads or writes, or when it has ended."""
-    assert process.stderr
     wanted = moment.randrange(1, 22)  # of the lines that it writes while it works
-    for number, _ in enumerate(process.stderr, start=1):
+    for number, _ in enumerate(driver.said, start=1):
         if number == wanted:
             time.sleep(moment.uniform(0, 0.1))
             return
@@ -161,10 +160,11 @@ def test_a_killed_driver_leaves_nothing_half_and_the_next_prepare_finishes(
     for cleaning in (ONE, OTHER) * 3:  # each over what the one before had written
         driver = begin_command(recordings, folder, cleaning)
         until_a_moment(driver, moment)
-        if driver.poll() is None:
-            left += psutil.Process(driver.pid).children(recursive=True)
-        driver.kill()
-        codes.append(driver.wait())
+        if not driver.process.has_ended():
+            left += psutil.Process(driver.process.pid).children(recursive=True)
+        driver.process.kill()
+        codes.append(driver.process.wait(10))
+        driver.said.close()
         if folder.exists():
             check_visible(folder, undisturbed[ONE], undisturbed[OTHER])
     assert codes.count(-signal.SIGKILL) > 4, codes
@@ -202,14 +202,10 @@ def both(first: subprocess.Popen[str], second: subprocess.Popen[str]) -> list[tu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cleanings", [(ONE, ONE), (ONE, OTHER)], ids=["alike", "different"])
 def test_two_at_once_in_a_folder_take_turns(
-    cleanings: tuple[Cleaning, Cleaning],
-    recordings: Path,
-    tmp_path: Path,
-    undisturbed: Mapping[Cleaning, Mapping[str, bytes]],
+    recordings: Path, tmp_path: Path, undisturbed: Mapping[Cleaning, Mapping[str, bytes]]
 ) -> None:
-    folder = tmp_path / "shards"
+    folder, cleanings = tmp_path / "shards", (ONE, OTHER)
     done = both(*[begin_step(recordings, folder, cleaning, tmp_path) for cleaning in cleanings])
     assert [code for code, _ in done] == [0, 0], done
     assert any("waiting for another prepare of the same shards" in said for _, said in done)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from commands import Done, Made, contents, edited, installed, wav2bold
+from commands import Done, Made, contents, edited, here, installed, wav2bold
 from listeners import RATE_HZ, speech
 
 from wav2bold.datasets.shards import open_shards
@@ -77,19 +77,6 @@ def one(root: Path, pattern: str) -> Path:
 
 def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
-
-
-def late_story(root: Path) -> None:
-    path = one(root, "sub-001*_events.tsv")
-    head, row = path.read_text().splitlines()[:2]
-    cells = row.split("\t")
-    cells[head.split("\t").index("onset")] = "5000"
-    path.write_text(f"{head}\n" + "\t".join(cells) + "\n")
-
-
-def other_tr(root: Path) -> None:
-    for path in sorted(root.rglob("sub-001*_bold.json")):
-        path.write_text(path.read_text().replace("1.5", "2.0"))
 
 
 def clips(folder: Path, made: Made) -> None:
@@ -367,29 +354,15 @@ QUICK = [
     Case("prepare below a file", "prepare full --out study.yaml/x", ("study.yaml: is a file",), full),
 ]
 
+# Of recordings that can't be used, all kinds are in datasets/test_left_out.py.
 WITH_RAY = [
     Case("no recordings", "prepare full --out out", ("full: no recordings found", "fMRIPrep"), full),
-    Case(
-        "audio that is no audio",
-        "prepare recordings --out out --strict",
-        ("story01.wav",),
-        recordings(lambda root: one(root, "story01.wav").write_text("not audio")),
-    ),
     Case(
         "BOLD cut short",
         "prepare recordings --out out --strict",
         ("sub-001", "_bold.func.gii"),
         recordings(lambda root: truncated(one(root, "sub-001*_bold.func.gii"))),
         run=installed,
-    ),
-    Case(
-        "BOLD that ends before its story begins",
-        "prepare recordings --out out --strict",
-        ("sub-001", "5000"),
-        recordings(late_story),
-    ),
-    Case(
-        "TRs that differ", "prepare recordings --out out --strict", ("sub-001", "1.5"), recordings(other_tr)
     ),
     Case(
         "more cores a trial than there are",
@@ -447,20 +420,6 @@ def test_a_tracking_server_that_never_answers_is_given_up(tiny: Made, tmp_path: 
     assert time.monotonic() - begun < 60  # MLflow's own patience is a quarter of an hour
 
 
-def test_a_truncated_nifti_is_named(tiny: Made, tmp_path: Path) -> None:
-    small = ("--subjects", 1, "--stories", 3, "--minutes", 0.5, "--hearing-targets", 5, "--silent-targets", 1)
-    clips = tiny.recordings.parent / "clips"
-    done = wav2bold("simulate", tmp_path / "rec", "--space", "mni", "--speech", clips, *small)
-    assert done.code == 0, done.err
-    path = one(tmp_path / "rec", "sub-001*_bold.nii.gz")
-    truncated(path)
-    done = wav2bold("prepare", tmp_path / "rec", "--out", tmp_path / "shards", "--strict")
-    assert done.code == 2
-    assert len(done.errors) == 1
-    assert path.name in done.errors[0]
-    assert not (tmp_path / "shards").exists()
-
-
 @pytest.mark.slow
 def test_prepare_does_the_others_and_lists_what_failed_at_the_end(tiny: Made, tmp_path: Path) -> None:
     recordings(lambda root: truncated(one(root, "sub-001*_bold.func.gii")))(tmp_path, tiny)
@@ -477,9 +436,11 @@ def test_prepare_does_the_others_and_lists_what_failed_at_the_end(tiny: Made, tm
     assert (tmp_path / "study.yaml").is_file()
 
 
-def test_refine_before_best_works_with_the_papers_configuration(tiny: Made, tmp_path: Path) -> None:
+def test_refine_before_best_works_with_the_papers_configuration(
+    tiny: Made, tmp_path: Path, small_ray: None
+) -> None:
     path = tiny.study_at(tmp_path, configuration__epochs=0)
-    done = wav2bold("refine", path, "--subjects", "sub-002, sub-002")
+    done = here("refine", path, "--subjects", "sub-002, sub-002")
     assert done.code == 0, done.err
     assert [folder.name for folder in (tmp_path / "refined-paper").iterdir()] == ["sub-002"]
     done = wav2bold("report", edited(path, path), "--out", tmp_path / "r.html")

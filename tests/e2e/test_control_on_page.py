@@ -4,7 +4,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from commands import Made, succeeds
+from commands import Made, here, succeeds
 from parsed import Parsed
 
 from wav2bold.config import Configuration, Study
@@ -21,17 +21,17 @@ DIGITS = 5.01e-4
 
 
 @pytest.fixture(scope="module")
-def folder(tiny: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tiny: Made, tmp_path_factory: pytest.TempPathFactory, small_ray: None) -> Path:
     """A study of one trial, whose encoder is refined for one person and continued on the sound alone."""
     root = tmp_path_factory.mktemp("control")
     study = tiny.study_at(root, search__trials=1, configuration__epochs=1)
     best = root / "best.yaml"
-    succeeds("sweep", study)
-    succeeds("best", study, "--out", best)
+    succeeds("sweep", study, run=here)
+    succeeds("best", study, "--out", best, run=here)
     chosen = ("--config", best, "--subjects", WHO)
-    succeeds("refine", study, *chosen)
-    succeeds("refine", study, *chosen, "--pretrain")
-    succeeds("report", study, "--out", root / "report.html", "--no-layers", "--no-interactive")
+    succeeds("refine", study, *chosen, run=here)
+    succeeds("refine", study, *chosen, "--pretrain", run=here)
+    succeeds("report", study, "--out", root / "report.html", "--no-layers", "--no-interactive", run=here)
     return root
 
 

@@ -15,7 +15,7 @@ from commands import Made, environment, executable, succeeds
 from wav2bold.config import Study
 from wav2bold.tuning.tracking import Tracker
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 WITHIN_S = 10.0
 
 
@@ -90,7 +90,7 @@ def _is_dead(process: psutil.Process) -> bool:
 def test_interrupting_a_sweep_ends_all_and_keeps_what_was_finished(
     tiny: Made, tmp_path: Path, group: bool, twice: bool
 ) -> None:
-    path = tiny.study_at(tmp_path, search__trials=20, configuration__epochs=10, search__grace_epochs=10)
+    path = tiny.study_at(tmp_path, search__trials=20, configuration__epochs=3, search__grace_epochs=3)
     ended = interrupted(["sweep", str(path)], " done", group, twice)
     assert ended.code == 130, ended.shown[-3000:]
     assert ended.seconds < WITHIN_S

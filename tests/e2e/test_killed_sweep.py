@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from commands import Made, killed, succeeds, wav2bold
+from commands import Made, here, killed, succeeds, wav2bold
 
 from wav2bold.config import Study
 from wav2bold.tuning.outbox import opened
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 pytestmark = pytest.mark.slow
 
@@ -18,11 +18,11 @@ def trials_of(path: Path) -> list[Trial]:
 
 
 def test_a_sweep_that_is_killed_twice_is_resumed_to_the_end_of_an_undisturbed_one(
-    tiny: Made, tmp_path: Path
+    tiny: Made, tmp_path: Path, small_ray: None
 ) -> None:
     options = {"search__trials": 6, "search__parallel": 1}
     calm = tiny.study_at(tmp_path / "calm", **options)
-    succeeds("sweep", calm)
+    succeeds("sweep", calm, run=here)
     path = tiny.study_at(tmp_path / "killed", **options)
     killed("sweep", path, sign="1/6")
     before = [trial for trial in trials_of(path) if trial.status == "FINISHED"]

@@ -29,8 +29,8 @@ def test_a_sweep_on_postgresql_outlives_its_driver_and_its_mlflow(
             resumed = begun("sweep", path, "--resume", env=env)
             shown(resumed, f"2/{TRIALS}")
         with served(tmp_path, f"{database}/mlflow", port):
-            rest = resumed.communicate(timeout=600)[0]
-            assert resumed.returncode == 0, rest
+            rest = resumed.said.read()
+            assert resumed.process.wait(60) == 0, rest
             winner = succeeds("best", path, env=env).out.splitlines()[0]
             monkeypatch.setenv(*next(iter(env.items())))
             tracker = Tracker(Study.load(path), make=False)

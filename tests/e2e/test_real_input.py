@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from commands import edited, succeeds
+from commands import edited, here, succeeds
 from real_data import UnavailableError, asterisk_prompts, brainspace
 
 from wav2bold.config import Study
@@ -27,17 +27,19 @@ def real() -> tuple[Path, Path]:
     return prompts, min(bold.rglob("*.mgz"), key=lambda path: path.name)
 
 
-def test_recorded_speech_and_real_bold_go_through_every_step(real: tuple[Path, Path], tmp_path: Path) -> None:
+def test_recorded_speech_and_real_bold_go_through_every_step(
+    real: tuple[Path, Path], tmp_path: Path, small_ray: None
+) -> None:
     speech, noise = real
     sizes = ("--subjects", 2, "--stories", 4, "--minutes", 2, "--hearing-targets", 40, "--silent-targets", 10)
     root = tmp_path
-    succeeds("simulate", root / "recordings", "--speech", speech, "--noise", noise, *sizes)
-    succeeds("prepare", root / "recordings", "--out", root / "shards")
+    succeeds("simulate", root / "recordings", "--speech", speech, "--noise", noise, *sizes, run=here)
+    succeeds("prepare", root / "recordings", "--out", root / "shards", run=here)
     study = edited(root / "study.yaml", root / "study.yaml", search__trials=3, configuration__epochs=2)
-    succeeds("sweep", study)
-    succeeds("best", study, "--out", root / "best.yaml")
-    succeeds("refine", study, "--config", root / "best.yaml")
-    succeeds("report", study, "--out", root / "report.html")
+    succeeds("sweep", study, run=here)
+    succeeds("best", study, "--out", root / "best.yaml", run=here)
+    succeeds("refine", study, "--config", root / "best.yaml", run=here)
+    succeeds("report", study, "--out", root / "report.html", run=here)
 
     card = open_shards(root / "shards").card
     assert {story.seconds for story in card.stories.values()} == {120.0}

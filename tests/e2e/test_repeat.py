@@ -1,25 +1,27 @@
 """The same study twice gives the same; and the test story is nobody's but the report's."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import Made, edited, succeeds, wav2bold
+from commands import Done, Made, edited, here, succeeds, wav2bold
 from safetensors.numpy import load_file
 from transformers import Wav2Vec2Model
 
 from wav2bold.config import Configuration, Study
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 pytestmark = pytest.mark.slow
 
 
-def sweep_and_refine(study: Path, *options: object) -> Study:
-    succeeds("sweep", study, *options)
-    succeeds("best", study, "--out", study.with_name("best.yaml"))
-    succeeds("refine", study, "--config", study.with_name("best.yaml"), *options)
+def sweep_and_refine(study: Path, *options: object, run: Callable[..., Done] = wav2bold) -> Study:
+    succeeds("sweep", study, *options, run=run)
+    succeeds("best", study, "--out", study.with_name("best.yaml"), run=run)
+    succeeds("refine", study, "--config", study.with_name("best.yaml"), *options, run=run)
     return Study.load(study)
 
 
@@ -29,9 +31,9 @@ def trials_of(study: Study) -> list[Trial]:
 
 
 @pytest.fixture(scope="module")
-def first(tiny: Made, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def first(tiny: Made, tmp_path_factory: pytest.TempPathFactory, small_ray: None) -> Study:
     """Two trials at a time."""
-    return sweep_and_refine(tiny.study_at(tmp_path_factory.mktemp("first"), search__trials=6))
+    return sweep_and_refine(tiny.study_at(tmp_path_factory.mktemp("first"), search__trials=6), run=here)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def test_report_does_read_the_test_story(second: Study) -> None:
 def test_a_second_sweep_is_a_new_one_and_best_takes_it(first: Study) -> None:
     before = Tracker(first).newest_sweep()
     study = edited(first.results / "study.yaml", first.results / "again.yaml", search__trials=1)
-    succeeds("sweep", study)
+    succeeds("sweep", study, run=here)
     after = Tracker(first).newest_sweep()
     assert after != before
     assert len(Tracker(first).trials(before)) == 6

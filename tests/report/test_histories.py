@@ -18,7 +18,7 @@ from wav2bold.report.findings import Findings
 from wav2bold.report.histories import AtHistory, by_history, histories
 from wav2bold.report.page import render
 from wav2bold.report.words import before_stage2
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 TRUTH = 6
 """TRs at which the made-up scores are highest."""

@@ -21,8 +21,8 @@ from scipy import stats
 from small_encoders import LAYERS, save_small
 
 from wav2bold.config import Configuration
+from wav2bold.evaluation.evaluated import LayerScore
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.layers import LayerScore
 from wav2bold.pages.numbers import numbers
 from wav2bold.report import change_map as drawing
 from wav2bold.report import layer_pictures

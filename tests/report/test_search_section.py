@@ -15,7 +15,7 @@ from wav2bold.report.parallel import parallel_coordinates
 from wav2bold.report.search_section import search_section
 from wav2bold.report.tried import importances, options_of_trials, scored
 from wav2bold.tuning.best import pareto
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 
 def trial(number: int, score: float, **options: object) -> Trial:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.pages.numbers import numbers
 from wav2bold.report.findings import Findings
 from wav2bold.report.flow import flow_table

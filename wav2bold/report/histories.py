@@ -20,7 +20,7 @@ from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.pages.numbers import numbers
 from wav2bold.pages.words import listed, score
 from wav2bold.report.tried import scored
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import status
 
 LEAST = 3

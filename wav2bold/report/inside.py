@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from wav2bold.config import PARAMETER_TYPES
-from wav2bold.trainables.checkpoint import ORIGIN
+from wav2bold.trainables.origin import ORIGIN
 
 
 @dataclass(frozen=True)

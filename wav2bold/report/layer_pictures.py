@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wav2bold.evaluation.drawing import between, curves
+from wav2bold.evaluation.evaluated import LayerScore
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.layers import LayerScore
 from wav2bold.pages.look import LIGHT, STYLE, WIDTH_IN, chart, legend, svg
 from wav2bold.pages.words import listed, score
 

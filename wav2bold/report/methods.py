@@ -20,8 +20,8 @@ from wav2bold.evaluation import intervals, significance
 from wav2bold.pages.words import count, listed
 from wav2bold.report import options_told as told
 from wav2bold.report.findings import Findings
+from wav2bold.trainables.leave_out import ALPHAS
 from wav2bold.trainables.noise import ORDER
-from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.goals import second_goal
 from wav2bold.tuning.stopping import stopping_of
 

@@ -17,7 +17,7 @@ from wav2bold.report.search_pictures import front, importance_bars, optimisation
 from wav2bold.report.tried import DRAWS, LEAST_TRIALS, MOST_DRAWN, importances, options_of_trials, scored
 from wav2bold.tuning.best import amount_of, pareto
 from wav2bold.tuning.goals import second_goal
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import status
 
 

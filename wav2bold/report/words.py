@@ -7,14 +7,14 @@ import numpy as np
 
 from wav2bold.config import Configuration
 from wav2bold.evaluation.across_subjects import summary
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note, some
 from wav2bold.report.findings import Findings
 from wav2bold.report.standing import COMMANDS
-from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.origin import origin_of
 from wav2bold.trainables.scores import Gain, brain_score
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import layers, unfrozen
 
 SURE = 0.05

@@ -21,7 +21,7 @@ from wav2bold.pages.words import count, decimals
 from wav2bold.progress import Progress, silent
 from wav2bold.tuning.kept import Kept, kept_of
 from wav2bold.tuning.outbox import Outbox
-from wav2bold.tuning.tracking import CERTAINTY, WINNER
+from wav2bold.tuning.remembered import CERTAINTY, WINNER
 from wav2bold.tuning.workshop import longest_history
 
 TABLE = "winner.parquet"
