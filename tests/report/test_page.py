@@ -160,6 +160,9 @@ def test_where_the_frozen_encoder_was_kept_it_is_not_compared_with_itself(findin
     assert "in sub-001, sub-002 no epoch of refinement bettered the frozen encoder on the" in nowhere[0]
     assert "interval" not in nowhere[0]
     assert "gives +0.000 in 2 subjects (fresh ridge; the frozen encoder was kept" in " ".join(nowhere)
+    alone = dataclasses.replace(findings.winner, configuration=Configuration(unfrozen={}))
+    nothing = dataclasses.replace(findings, best=same, trials=(alone,))
+    assert answer(nothing)[0].startswith("Nothing was refined: the best configuration fits the head alone.")
     some = {"sub-001": findings.best["sub-001"], "sub-002": same["sub-002"]}
     said = answer(dataclasses.replace(findings, best=some))
     assert "rose in 1 of 2 subjects" in said[0]

@@ -217,8 +217,11 @@ def _nothing_kept(findings: Findings, score_before: float) -> str:
     """In place of a comparison of the frozen encoder with itself, whose interval would have no width."""
     names = list(findings.best)
     whose = "the subject's" if len(names) == 1 else f"the {len(names)} subjects' mean"
+    why = f"Refinement brought nothing: {_frozen_kept(names)}"
+    if not findings.winner.configuration.refines:
+        why = "Nothing was refined: the best configuration fits the head alone"
     return (
-        f"Refinement brought nothing: {_frozen_kept(names)}. On the held-out "
+        f"{why}. On the held-out "
         f"{_stories(findings.stories.test)} {whose} brain score is {score(score_before)}, before and after, "
         "with a fresh ridge."
     )
