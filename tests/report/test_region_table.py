@@ -46,11 +46,14 @@ def test_regions_are_means_over_subjects_with_students_interval(findings: Findin
     assert len(section["rows"]) == section["shown"] == MOST_ROWS
     table = region_table(findings)
     assert len(table) == 3 * REGIONS
-    for name, subjects, targets, frozen, refined, gain, interval, predicted, improved in section["rows"]:
+    for name, subjects, targets, frozen, refined, within, gain, interval, predicted, improved in section[
+        "rows"
+    ]:
         own = table[table["region"] == name]
-        ends = stats.ttest_1samp(own["gain"], 0).confidence_interval(0.95)
-        told = [float(one.replace("\N{MINUS SIGN}", "-")) for one in interval.split(", ")]
-        assert told == pytest.approx([ends.low, ends.high], abs=5.01e-4)
+        for kind, ends_told in (("refined", within), ("gain", interval)):
+            ends = stats.ttest_1samp(own[kind], 0).confidence_interval(0.95)
+            told = [float(one.replace("\N{MINUS SIGN}", "-")) for one in ends_told.split(", ")]
+            assert told == pytest.approx([ends.low, ends.high], abs=5.01e-4)
         means = own[["frozen", "refined", "gain"]].mean()
         told = [float(one.replace("\N{MINUS SIGN}", "-")) for one in (frozen, refined, gain)]
         assert told == pytest.approx(means.tolist(), abs=5.01e-4)
@@ -64,7 +67,7 @@ def test_one_subjects_interval_is_that_over_time(findings: Findings) -> None:
     section = regions_section(alone)
     assert section is not None
     own = alone.best["sub-001"].regions[section["rows"][0][0]].gain
-    assert section["rows"][0][6] == f"{own.low:+.3f}, {own.high:+.3f}".replace("-", "\N{MINUS SIGN}")
+    assert section["rows"][0][7] == f"{own.low:+.3f}, {own.high:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def test_the_page_has_the_table_only_where_regions_have_names(findings: Findings) -> None:

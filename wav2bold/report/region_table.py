@@ -83,6 +83,7 @@ def _cells(own: list[RegionScore], means: dict[str, Interval]) -> list[str]:
         f"{targets:,}",
         score(means["frozen"].value),
         score(means["refined"].value),
+        interval(means["refined"], ", "),
         signed(means["gain"].value),
         interval(means["gain"], ", "),
         f"{predicted:,}",
