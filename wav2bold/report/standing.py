@@ -99,7 +99,7 @@ def _failures(trials: Sequence[Trial]) -> str:
 
 def _in_short(reason: str) -> str:
     """A long reason's first sentence, such as of a worker that died; the table has all of it."""
-    return reason if len(reason) <= LONGEST_REASON else reason.split(". ")[0][:LONGEST_REASON]
+    return reason if len(reason) <= LONGEST_REASON else reason.split(". ", maxsplit=1)[0][:LONGEST_REASON]
 
 
 def _reasons(trials: Iterable[Trial]) -> list[tuple[str, list[int]]]:
