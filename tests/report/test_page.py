@@ -158,20 +158,17 @@ def test_where_the_frozen_encoder_was_kept_it_is_not_compared_with_itself(findin
         name: dataclasses.replace(one, ridge=one.frozen, gain_ridge=Gain(0.0, 1.0, 18))
         for name, one in findings.best.items()
     }
-    still = {
-        name: dataclasses.replace(one, changes=one.changes.assign(change=0.0))
-        for name, one in findings.inside.items()
-    }
-    nowhere = answer(dataclasses.replace(findings, best=same, inside=still))[0]
-    assert (
-        "in sub-001, sub-002 no epoch of refinement bettered the frozen encoder on the validation" in nowhere
-    )
-    assert "interval" not in nowhere
+    nowhere = answer(dataclasses.replace(findings, best=same, paper=same))
+    assert "in sub-001, sub-002 no epoch of refinement bettered the frozen encoder on the" in nowhere[0]
+    assert "interval" not in nowhere[0]
+    assert "gives +0.000 in 2 subjects (fresh ridge; the frozen encoder was kept" in " ".join(nowhere)
+    alone = dataclasses.replace(findings.winner, configuration=Configuration(unfrozen={}))
+    nothing = dataclasses.replace(findings, best=same, trials=(alone,))
+    assert answer(nothing)[0].startswith("Nothing was refined: the best configuration fits the head alone.")
     some = {"sub-001": findings.best["sub-001"], "sub-002": same["sub-002"]}
-    inside = {"sub-001": findings.inside["sub-001"], "sub-002": still["sub-002"]}
-    said = answer(dataclasses.replace(findings, best=some, inside=inside))
+    said = answer(dataclasses.replace(findings, best=some))
     assert "rose in 1 of 2 subjects" in said[0]
-    assert "in sub-002 no epoch of refinement bettered" in said[1]
+    assert said[1].startswith("In sub-002 no epoch of refinement bettered the frozen encoder")
 
 
 @pytest.mark.parametrize(
