@@ -22,7 +22,8 @@ from _figures import show
 from wav2bold import steps
 from wav2bold.config import Configuration, Simulation, Study
 from wav2bold.datasets.shards import open_shards
-from wav2bold.tuning.tracking import STOPPED, Tracker
+from wav2bold.tuning.remembered import STOPPED
+from wav2bold.tuning.tracking import Tracker
 
 TRIALS, SUBJECTS, EPOCHS, REPEATS = 1000, 50, 6, 3
 WATCH_S = 0.5

@@ -22,8 +22,9 @@ from _figures import show
 from wav2bold import steps
 from wav2bold.cluster.connect import connected
 from wav2bold.config import Simulation, Study
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.sweep import sweep
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.workshop import Workshop
 
 SEEDS = range(10)

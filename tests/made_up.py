@@ -10,14 +10,13 @@ import pytest
 from wav2bold.config import Configuration, Study
 from wav2bold.datasets.shards import DatasetCard, StoryCard, SubjectCard
 from wav2bold.datasets.splits import Stories
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation, LayerScore
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.layers import LayerScore
 from wav2bold.report.findings import Findings
 from wav2bold.report.inside import Inside
 from wav2bold.trainables.scores import Gain
 from wav2bold.trainables.superb.protocol import Score
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 CLIPS, STATES = 300, 13
 """Test utterances and hidden states of made-up scores in speech tasks."""

@@ -41,6 +41,12 @@ def test_the_study_file_and_the_errors_cost_no_framework(tmp_path: Path) -> None
     assert loaded_by(light, [*HEAVY, "torch", "transformers", "pandas", "scipy"], tmp_path) == []
 
 
+def test_a_report_waits_for_its_tests_without_what_they_compute_and_it_draws_with(tmp_path: Path) -> None:
+    computing, drawing = ["torch", "transformers", "himalaya"], ["matplotlib", "sklearn"]
+    assert loaded_by(["wav2bold.report.report"], computing + drawing, tmp_path) == []
+    assert loaded_by(["wav2bold.report.page"], computing, tmp_path) == []
+
+
 def test_a_watch_that_sees_nothing_would_be_noticed(tmp_path: Path) -> None:
     assert loaded_by(["wav2bold.cluster.connect"], HEAVY, tmp_path) == ["ray"]
 

@@ -27,6 +27,8 @@ from wav2bold.places import Place, absolute, place
 ParameterType = Literal["conv", "projection", "positional", "attention", "feed_forward", "layer_norm", "bias"]
 StoredType = Literal["float32", "bfloat16", "float16"]
 PARAMETER_TYPES: tuple[ParameterType, ...] = get_args(ParameterType)
+BELOW_LAYERS: tuple[ParameterType, ...] = ("conv", "projection", "positional")
+"""Types that no transformer layer has."""
 AdaptedType = Literal["attention", "feed_forward"]
 LossKind = Literal["mse", "corr", "cosine"]
 Pooling = Literal["tr", "mean", "last", "lanczos"]

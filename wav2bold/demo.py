@@ -15,7 +15,7 @@ from wav2bold.errors import DataError
 from wav2bold.options import check_folder
 from wav2bold.report.findings import Findings
 from wav2bold.terminal import out, watching
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 MARKER = ".wav2bold-demo"
 

@@ -23,16 +23,15 @@ if TYPE_CHECKING:
     from wav2bold.datasets.layouts.known import Found
     from wav2bold.datasets.prepare import Prepared
     from wav2bold.datasets.simulate import Truth
-    from wav2bold.evaluation.beyond import Beyond
-    from wav2bold.evaluation.scoring import Scored
+    from wav2bold.evaluation.evaluated import Beyond, Scored
+    from wav2bold.evaluation.minutes import Efficiency
     from wav2bold.report.findings import Findings
     from wav2bold.trainables.superb.protocol import Options
-    from wav2bold.tuning.efficiency import Efficiency
     from wav2bold.tuning.registry import Registered
+    from wav2bold.tuning.remembered import Remembered, Trial
     from wav2bold.tuning.subjects import RefinedSubjects
     from wav2bold.tuning.superb import Benchmarked
     from wav2bold.tuning.sweep import Swept
-    from wav2bold.tuning.tracking import Remembered, Trial
 
 AnyPath = str | os.PathLike[str]
 AnyStudy = Study | AnyPath

@@ -17,7 +17,7 @@ from hosts import Host, hosts, why_not
 from waiting import eventually
 
 from wav2bold.tuning.outbox import opened
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 TRIALS, PORT = 7, 6379

@@ -15,7 +15,7 @@ from wav2bold import demo
 from wav2bold.config import PARAMETER_TYPES, Configuration, Simulation, Study
 from wav2bold.datasets.shards import open_shards
 from wav2bold.steps import best
-from wav2bold.tuning.tracking import tracking_uri
+from wav2bold.tuning.mlflow_server import tracking_uri
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from commands import Made, here, killed, succeeds, wav2bold
 
 from wav2bold.config import Study
 from wav2bold.tuning.outbox import opened
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from transformers import Wav2Vec2Model
 
 from wav2bold.config import Configuration, Study
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from scipy import stats
 from wav2bold.errors import StudyError
 from wav2bold.evaluation import drawing
 from wav2bold.evaluation.drawing import draw
+from wav2bold.evaluation.evaluated import Scored
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.scoring import Scored
 
 
 def scored(

@@ -16,7 +16,8 @@ from wav2bold.datasets.simulate import brain_signal, scanner_noise
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.teacher import extractor, hear, make_teacher, perturbed
 from wav2bold.datasets.windows import windows
-from wav2bold.evaluation.evaluate import Evaluation, evaluate
+from wav2bold.evaluation.evaluate import evaluate
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.checkpoint import save_refined
 from wav2bold.trainables.encoder import load_encoder

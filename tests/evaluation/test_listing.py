@@ -5,9 +5,9 @@ import math
 
 from rich.console import Console, Group
 
+from wav2bold.evaluation.evaluated import Scored
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.evaluation.listing import as_json, heading, listing
-from wav2bold.evaluation.scoring import Scored
 
 ONE = Scored("wav2vec2", "sub-001", None, None, Interval(0.1234, 0.1, -0.02), 0.4567, 0.015, 1234, 5678, 300)
 

@@ -20,8 +20,8 @@ from wav2bold.datasets.shards import Shards, targets_path
 from wav2bold.datasets.windows import windows
 from wav2bold.errors import DataError, StudyError
 from wav2bold.evaluation.audience import Audience, places_in, rows_of_all
+from wav2bold.evaluation.evaluated import Scored
 from wav2bold.evaluation.layers import layer_scores
-from wav2bold.evaluation.scoring import Scored
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Boundary, load_encoder
 from wav2bold.trainables.features import Hearing

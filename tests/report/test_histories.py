@@ -13,13 +13,16 @@ import pytest
 from parsed import Parsed
 from scipy import stats
 
+from wav2bold.config import Space
 from wav2bold.report.findings import Findings
 from wav2bold.report.histories import AtHistory, by_history, histories
 from wav2bold.report.page import render
-from wav2bold.tuning.tracking import Trial
+from wav2bold.report.words import before_stage2
+from wav2bold.tuning.remembered import Trial
 
 TRUTH = 6
 """TRs at which the made-up scores are highest."""
+SPACE = Space().history
 
 
 def trial(number: int, history: int, **told: object) -> Trial:
@@ -47,7 +50,7 @@ def test_both_curves_peak_at_the_history_that_the_scores_were_made_of(trials: li
     assert [one.history for one in found] == list(range(2, 11))
     for values in ([one.frozen.value for one in found], [one.refined.value for one in found]):
         assert found[int(np.argmax(values))].history == TRUTH
-    assert "of the frozen encoder at 6 TRs (0.300)" in histories(trials, trials[0])["top"]
+    assert "of the frozen encoder at 6 TRs (0.300)" in histories(trials, trials[0], SPACE)["top"]
 
 
 def test_the_frozen_score_of_one_history_is_the_same_in_all_its_trials(trials: list[Trial]) -> None:
@@ -115,7 +118,26 @@ def test_the_figure_its_words_and_its_file_say_the_same() -> None:
 
 def test_a_sweep_that_told_no_score_has_no_such_figure(trials: list[Trial]) -> None:
     nothing = [replace(one, status="FAILED", scores=(), best_score=math.nan) for one in trials]
-    assert histories(nothing, trials[0]) is None
+    assert histories(nothing, trials[0], SPACE) is None
+
+
+def test_histories_that_were_not_tried_are_named(trials: list[Trial]) -> None:
+    some = [one for one in trials if one.configuration.history not in (TRUTH, 1)]
+    left_out = histories(some, trials[0], SPACE)
+    assert left_out is not None
+    tried = {one.configuration.history for one in some}
+    assert re.findall(r"\d+", left_out["untried"]) == [str(one) for one in range(1, 11) if one not in tried]
+    found: Findings = replace(made_up.findings(1, "T1w", 20, 1), trials=tuple(some))
+    assert left_out["untried"] in Parsed(render(found)).text
+
+
+def test_a_best_score_before_stage_2_is_told_as_the_frozen_encoders(trials: list[Trial]) -> None:
+    fell = replace(trials[0], scores=(0.3, 0.2, 0.25), best_score=0.3)
+    assert "no epoch of refinement bettered it" in before_stage2(fell)
+    assert before_stage2(replace(fell, scores=(0.3, 0.2, 0.31), best_score=0.31)) == ""
+    assert before_stage2(replace(fell, scores=(0.3,))) == ""
+    found: Findings = replace(made_up.findings(1, "T1w", 20, 1), trials=(fell,))
+    assert before_stage2(fell) in Parsed(render(found)).text
 
 
 def test_the_winners_history_is_told_on_the_page(trials: list[Trial]) -> None:

@@ -17,11 +17,12 @@ import pytest
 from matplotlib.axes import Axes
 from parsed import Parsed
 from safetensors.numpy import save_file
+from scipy import stats
 from small_encoders import LAYERS, save_small
 
 from wav2bold.config import Configuration
+from wav2bold.evaluation.evaluated import LayerScore
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.layers import LayerScore
 from wav2bold.pages.numbers import numbers
 from wav2bold.report import change_map as drawing
 from wav2bold.report import layer_pictures
@@ -29,7 +30,7 @@ from wav2bold.report.change_map import change_map
 from wav2bold.report.findings import Findings
 from wav2bold.report.flow import flow, flow_table
 from wav2bold.report.inside import Inside, inside_of, mean_changes
-from wav2bold.report.layer_pictures import highest, shown_regions
+from wav2bold.report.layer_pictures import highest, layer_table, shown_regions
 from wav2bold.report.page import render
 from wav2bold.trainables.changes import changes
 from wav2bold.trainables.encoder import Encoder, load_encoder
@@ -164,7 +165,25 @@ def test_layers_are_told_by_their_highest_mean_over_subjects() -> None:
         scored("frozen", "a", 1, 0.3),
         scored("frozen", "b", 1, 0.4),
     ]
-    assert highest(scores) == "Highest: hidden state 1 of the frozen encoder (0.350)."
+    ends = stats.ttest_1samp([0.3, 0.4], 0).confidence_interval(0.95)
+    assert highest(scores) == (
+        "Highest: hidden state 1 of the frozen encoder (0.350, 95% interval "
+        f"\N{MINUS SIGN}{-ends.low:.3f} to {ends.high:.3f}; the highest in 1 of 2 subjects)."
+    )
+
+
+def test_the_curves_table_holds_what_is_drawn(findings: Findings) -> None:
+    table = layer_table(findings.layers)
+    drawn = table[table["subject"] == "mean"].set_index(["encoder", "hidden_state"])
+    own = table[table["subject"] != "mean"].groupby(["encoder", "hidden_state"])["score"]
+    assert own.size().tolist() == [2] * 6
+    for place, values in own:
+        ends = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        np.testing.assert_allclose(
+            drawn.loc[place, ["score", "low", "high"]].astype(float), [values.mean(), ends.low, ends.high]
+        )
+    alone = made_up.findings(1, "T1w", 20, 1)
+    assert set(layer_table(alone.layers)["subject"]) == {"sub-001"}
 
 
 def test_panels_are_those_of_the_regions_that_are_heard_best() -> None:
@@ -189,15 +208,19 @@ def test_weights_are_drawn_where_they_are_learnt_and_else_what_is_read_is_said(f
     assert "learns no weights" not in page.text
     assert "0.333 each before training; after it, hidden state 1 has the most, 0.600" in page.text
     (table,) = [one for one in page.numbers if one[0] == ["subject", "hidden state", "before", "after"]]
-    assert [float(row[3]) for row in table[1:]] == [*weights["sub-001"], *weights["sub-002"]]
+    means = np.mean(list(weights.values()), axis=0)
+    told = [*weights["sub-001"], *weights["sub-002"], *means]
+    np.testing.assert_allclose([float(row[3]) for row in table[1:]], told)
 
 
 def test_figures_are_numbered_in_order_and_each_has_its_numbers(findings: Findings) -> None:
     page = Parsed(render(findings))
     assert re.findall(r"Figure (\d+)\.", page.text) == [str(number + 1) for number in range(9)]
     links = [attrs for tag, attrs in page.elements if tag == "a" and "download" in attrs]
-    # two figures of all trials share theirs
-    assert len(links) == len({attrs["download"] for attrs in links}) == 8
+    files = [str(attrs["download"]) for attrs in links]
+    assert len(files) == 9
+    # two figures of all trials have the same
+    assert len(set(files)) == 8 == len(files) - files.count("configurations.csv") + 1
 
 
 @pytest.mark.parametrize("rows", [3, 20_000])

@@ -13,11 +13,13 @@ from hearers import CONFIGURATION, STORIES, World, world
 from wav2bold.config import Configuration, Study
 from wav2bold.evaluation import scoring
 from wav2bold.evaluation.audience import Audience
-from wav2bold.evaluation.layers import LayerScore, layer_scores
+from wav2bold.evaluation.evaluated import LayerScore
+from wav2bold.evaluation.layers import layer_scores
 from wav2bold.progress import silent
 from wav2bold.report import layer_curves as curves
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder, save_encoder
+from wav2bold.tuning import apart
 from wav2bold.tuning.workshop import longest_history
 
 LAYERS = 2
@@ -28,10 +30,14 @@ class Here:
     """In place of Ray: a task runs where it is asked for, at once."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.remote = function
+        self.function = function
 
     def options(self, **resources: object) -> "Here":
         return self
+
+    def remote(self, *arguments: object) -> Callable[[], Any]:
+        result = self.function(*arguments)
+        return lambda: result
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
 @pytest.fixture
 def decomposed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """What ridges were fitted on, in their order; Ray is left out."""
-    monkeypatch.setattr(curves, "ray", SimpleNamespace(remote=Here, get=lambda told: told))
+    here = SimpleNamespace(remote=Here, get=lambda told: told(), wait=lambda told: (told, []))
+    monkeypatch.setattr(apart, "ray", here)
     seen: list[tuple[int, ...]] = []
     decompose = scoring.decompose
 

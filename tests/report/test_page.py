@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from parsed import Parsed
+from scipy import stats
 
 from wav2bold.config import Configuration, Search
 from wav2bold.errors import DataError
@@ -124,6 +125,51 @@ def test_answer_names_the_scores_and_the_story(findings: Findings) -> None:
         in said
     )
     assert f"to {after:.3f}" in said
+
+
+def test_every_gain_that_is_told_has_its_interval_and_test(findings: Findings) -> None:
+    head, paper = (
+        next(one for one in answer(findings) if begins in one)
+        for begins in ("With the head", "The paper's configuration gives")
+    )
+    for said, gains in (
+        (head, [one.gain_head.gain for one in findings.best.values()]),
+        (paper, [one.gain_ridge.gain for one in findings.paper.values()]),
+    ):
+        ends = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+        low, high = (f"{end:+.3f}".replace("-", "\N{MINUS SIGN}") for end in (ends.low, ends.high))
+        assert (
+            f"95% interval over subjects {low} to {high}, Student's t; one-sided Wilcoxon p = 0.250" in said
+        )
+    alone = {name: {"sub-001": getattr(findings, name)["sub-001"]} for name in ("best", "paper")}
+    said = " ".join(answer(dataclasses.replace(findings, **alone)))
+    own = alone["best"]["sub-001"].intervals["gain_head"]
+    assert (
+        f"(95% interval {own.low:+.3f} to {own.high:+.3f}; one-sided sign-flip test over blocks, p < 0.001)"
+        in said
+    )
+    assert "over 18 blocks of time; 280 targets, 186 volumes)" in said
+
+
+def test_where_the_frozen_encoder_was_kept_it_is_not_compared_with_itself(findings: Findings) -> None:
+    same = {
+        name: dataclasses.replace(one, ridge=one.frozen, gain_ridge=Gain(0.0, 1.0, 18))
+        for name, one in findings.best.items()
+    }
+    still = {
+        name: dataclasses.replace(one, changes=one.changes.assign(change=0.0))
+        for name, one in findings.inside.items()
+    }
+    nowhere = answer(dataclasses.replace(findings, best=same, inside=still))[0]
+    assert (
+        "in sub-001, sub-002 no epoch of refinement bettered the frozen encoder on the validation" in nowhere
+    )
+    assert "interval" not in nowhere
+    some = {"sub-001": findings.best["sub-001"], "sub-002": same["sub-002"]}
+    inside = {"sub-001": findings.inside["sub-001"], "sub-002": still["sub-002"]}
+    said = answer(dataclasses.replace(findings, best=some, inside=inside))
+    assert "rose in 1 of 2 subjects" in said[0]
+    assert "in sub-002 no epoch of refinement bettered" in said[1]
 
 
 def test_absent_paper_is_said_and_no_number_takes_its_place(findings: Findings) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import made_up
 import numpy as np
 import pytest
+from parsed import Parsed
 
 from wav2bold.config import Configuration, Search
 from wav2bold.report.page import render
@@ -14,7 +15,7 @@ from wav2bold.report.parallel import parallel_coordinates
 from wav2bold.report.search_section import search_section
 from wav2bold.report.tried import importances, options_of_trials, scored
 from wav2bold.tuning.best import pareto
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 
 def trial(number: int, score: float, **options: object) -> Trial:
@@ -121,6 +122,13 @@ def test_two_goals_have_a_front_of_the_trials_that_none_betters() -> None:
     known = scored(trials)
     page = render(replace(one_goal, study=two))
     assert f"Joined are the {len(pareto(known))} of {len(known)} trials" in page
+    (table,) = [one for one in Parsed(page).numbers if "trained parameters" in one[0][2:3]]
+    assert [(int(row[0]), float(row[1]), int(row[2])) for row in table[1:]] == [
+        (one.number, pytest.approx(one.best_score, rel=1e-3), one.trained_parameters) for one in known
+    ]
+    assert [int(row[0]) for row in table[1:] if row[3] == "yes"] == sorted(
+        one.number for one in pareto(known)
+    )
     uncounted = replace(found, study=two)
     assert not search_section(uncounted)["front"]
 

@@ -15,8 +15,9 @@ from wav2bold.report.findings import Findings
 from wav2bold.report.page import render
 from wav2bold.report.report import report
 from wav2bold.report.standing import ENDED, Standing, nothing_finished, notices, unrefined
-from wav2bold.tuning.resuming import is_driven, only_driver
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.driving import is_driven, only_driver
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 RUNNING = Standing("RUNNING", driven=True)
 

@@ -18,7 +18,8 @@ from wav2bold.evaluation.utterances import utterance_interval
 from wav2bold.report.page import render
 from wav2bold.report.superb_section import spoken_rows, state_numbers, superb_numbers
 from wav2bold.trainables.superb.protocol import Score
-from wav2bold.tuning.superb import Benchmark, superb_scores
+from wav2bold.tuning.superb import Benchmark
+from wav2bold.tuning.superb_kept import superb_scores
 
 RIGHT = {
     "facebook/wav2vec2-base": 0.60,

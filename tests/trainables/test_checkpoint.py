@@ -15,8 +15,9 @@ from transformers import AutoFeatureExtractor, Wav2Vec2Model
 from wav2bold.config import Configuration
 from wav2bold.errors import DataError, EncoderError, StudyError
 from wav2bold.trainables import checkpoint
-from wav2bold.trainables.checkpoint import load_refined, origin_of, save_refined
+from wav2bold.trainables.checkpoint import load_refined, save_refined
 from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.origin import origin_of
 from wav2bold.trainables.refine import Refined, Report
 from wav2bold.trainables.ridge import Head
 

@@ -11,8 +11,8 @@ from sklearn.linear_model import Ridge
 
 from wav2bold.config import Configuration
 from wav2bold.datasets.windows import Windows, windows
+from wav2bold.trainables.leave_out import ALPHAS
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, fit_noise, groups_of, whitened, whitener
-from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.trainables.scores import pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of, solve_stage1
 

@@ -18,7 +18,8 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import PredefinedSplit
 
 from wav2bold.errors import DataError
-from wav2bold.trainables.ridge import ALPHAS, Head, _scores, decompose, fit_head
+from wav2bold.trainables.leave_out import ALPHAS
+from wav2bold.trainables.ridge import Head, _scores, decompose, fit_head
 from wav2bold.trainables.scores import brain_score, pearson
 from wav2bold.trainables.torch_head import TorchHead
 

@@ -9,8 +9,9 @@ from scipy import stats
 from sklearn.linear_model import Ridge
 
 from wav2bold.datasets.windows import Windows
+from wav2bold.trainables.leave_out import ALPHAS
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, whitener
-from wav2bold.trainables.ridge import ALPHAS, fit_head
+from wav2bold.trainables.ridge import fit_head
 from wav2bold.trainables.scores import pearson
 from wav2bold.trainables.shared_head import fit_shared_head
 from wav2bold.trainables.torch_head import Criterion, TorchHead

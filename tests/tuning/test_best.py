@@ -7,7 +7,7 @@ import pytest
 from made_up import findings
 
 from wav2bold.tuning.best import winner_of
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 
 @pytest.fixture

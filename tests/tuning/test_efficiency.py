@@ -17,11 +17,11 @@ from wav2bold.datasets.simulate import brain_signal, scanner_noise
 from wav2bold.datasets.teacher import extractor, hear, make_teacher, perturbed
 from wav2bold.errors import DataError, StudyError
 from wav2bold.evaluation.intervals import Interval
+from wav2bold.evaluation.minutes import Efficiency, efficiencies
 from wav2bold.evaluation.saving import Saving
 from wav2bold.report.efficiency_section import efficiency_section
 from wav2bold.report.page import render
-from wav2bold.trainables.checkpoint import ORIGIN
-from wav2bold.tuning.efficiency import Efficiency, efficiencies
+from wav2bold.trainables.origin import ORIGIN
 from wav2bold.tuning.efficiency_words import across, saving_said
 from wav2bold.tuning.tracking import Tracker
 

@@ -12,8 +12,9 @@ from drivers import drive, small_study, sweep_here
 
 from wav2bold.config import Study
 from wav2bold.tuning.best import winner_of
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.storage import storage_url
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.tracking import Tracker
 
 TRIALS, KILLS = 7, 10
 

@@ -18,7 +18,8 @@ from wav2bold.config import Configuration, Study
 from wav2bold.errors import TrackingError
 from wav2bold.tuning.best import by_score, pareto, winner_of
 from wav2bold.tuning.listing import as_data, comparison_table, differences, runs_table, trials_table
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 GIVEN = [
     (Configuration(), 0.30, 900),

@@ -19,7 +19,8 @@ from wav2bold.config import Configuration, Study
 from wav2bold.errors import TrackingError
 from wav2bold.tuning.best import best, winner_of
 from wav2bold.tuning.outbox import opened, outbox
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 TRIALS, KILLS = 7, 5
 

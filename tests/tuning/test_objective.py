@@ -21,9 +21,10 @@ from wav2bold.trainables.scores import Report, brain_score, pearson
 from wav2bold.tuning import sweep as step
 from wav2bold.tuning.best import by_score, pareto, winner_of
 from wav2bold.tuning.kept import kept_of
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.storage import storage_url
 from wav2bold.tuning.sweep import Swept, sweep
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.trial import WarmTrial
 from wav2bold.tuning.trial_words import status
 from wav2bold.tuning.workshop import longest_history

@@ -16,7 +16,8 @@ from wav2bold.errors import StorageError
 from wav2bold.tuning import records as on_disk
 from wav2bold.tuning.outbox import Outbox, opened, outbox
 from wav2bold.tuning.records import begin_records
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.tracking import Tracker
 
 
 @pytest.fixture

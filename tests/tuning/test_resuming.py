@@ -9,8 +9,10 @@ import pytest
 
 from wav2bold.config import Configuration, Search, Study
 from wav2bold.errors import TrackingError
-from wav2bold.tuning.resuming import identity, marked, only_driver, refuse_other, told_apart
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.driving import only_driver
+from wav2bold.tuning.remembered import Trial
+from wav2bold.tuning.resuming import identity, marked, refuse_other, told_apart
+from wav2bold.tuning.tracking import Tracker
 
 ENCODER: Any = SimpleNamespace(digest="of an encoder")
 

@@ -17,7 +17,9 @@ from wav2bold.config import Configuration, Lora, Study
 from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
-from wav2bold.tuning.tracking import Tracker, default_uri, flat, tracking_uri
+from wav2bold.tuning.mlflow_server import default_uri, tracking_uri
+from wav2bold.tuning.remembered import flat
+from wav2bold.tuning.tracking import Tracker
 
 OTHER = Configuration(
     history=3,

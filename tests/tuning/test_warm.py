@@ -11,10 +11,11 @@ import pytest
 from wav2bold.config import Configuration, Search, Study
 from wav2bold.errors import TrackingError
 from wav2bold.tuning.asking import Asking
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.resuming import identity, marked
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.storage import open_memory
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.warm import known_trials, source_of
 
 

@@ -101,13 +101,15 @@ def test_each_targets_p_is_that_of_the_paired_permutation(study: Study, tmp_path
         "trial 4 against the paper's configuration: targets better at FDR q 0.05: "
         f"{better.sum()} of 6 targets; mean gain {np.mean(gains):.4f} (95% interval "
     )
+    assert ", Student's t and one-sided Wilcoxon test over 2 subjects); it was" in said
     assert said.endswith("it was chosen on these same stories, so the test stories decide")
 
 
 def test_of_one_subject_the_gain_is_tested_over_blocks_of_time(study: Study) -> None:
     shards = open_shards(study.shards)
     tracker, sweep, told = begun(study, shards, PEOPLE[:1])
-    remember_winner(study, shards, PEOPLE[:1], tracker, sweep, 4)
+    said = remember_winner(study, shards, PEOPLE[:1], tracker, sweep, 4)
+    assert ", over blocks of time, one-sided sign-flip test); it was" in said
     some, before, after = told["sub-001"]
     metrics = mlflow.MlflowClient(tracker.uri).get_run(sweep).data.metrics
     assert metrics["winner.p"] == paired_gain(some.y, before, after, 15).p  # 15 s of 1 s

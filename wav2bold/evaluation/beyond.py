@@ -1,12 +1,12 @@
 """What an encoder explains beyond low-level features of the sound."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from wav2bold.config import Configuration
 from wav2bold.evaluation.audience import Audience, places_in
 from wav2bold.evaluation.banded import banded_predictions
-from wav2bold.evaluation.intervals import Interval, resampled_scores
+from wav2bold.evaluation.evaluated import Beyond
+from wav2bold.evaluation.intervals import resampled_scores
 from wav2bold.evaluation.low_level import low_level
 from wav2bold.evaluation.scoring import features_of, without_drift
 from wav2bold.evaluation.shares import explained_variance
@@ -14,29 +14,6 @@ from wav2bold.evaluation.significance import improvement_p, significant
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.scores import brain_score
-
-
-@dataclass(frozen=True)
-class Beyond:
-    """One encoder beside log-mel energies and envelope, on one subject's test stories.
-
-    low_level, alone, both: brain scores of ridge on the low-level features, on the encoder's, and of banded
-    ridge on the two, each with penalties chosen alike.  gain: of both over low_level.
-    unique_r2: mean explained variance of both less that of low_level: what only the encoder explains.
-    improved: targets better predicted by both than by low_level, of so many targets, with a false discovery
-    rate of 5%.  volumes: in the test.
-    """
-
-    encoder: str
-    subject: str
-    low_level: Interval
-    alone: Interval
-    both: Interval
-    gain: Interval
-    unique_r2: float
-    improved: int
-    targets: int
-    volumes: int
 
 
 def beyond_low_level(

@@ -13,9 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from wav2bold.errors import StudyError
 from wav2bold.evaluation.across_subjects import summary
+from wav2bold.evaluation.evaluated import LayerScore, Scored
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.layers import LayerScore
-from wav2bold.evaluation.scoring import Scored
 from wav2bold.options import write_whole
 from wav2bold.pages.look import LIGHT, STYLE, WIDTH_IN, legend
 from wav2bold.pages.words import score

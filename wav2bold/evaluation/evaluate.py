@@ -1,16 +1,14 @@
 """One subject's refined encoder against the frozen one, on stories that nothing else touched."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import windows
-from wav2bold.evaluation.intervals import Interval, resampled_scores
+from wav2bold.evaluation.evaluated import Evaluation
+from wav2bold.evaluation.intervals import resampled_scores
 from wav2bold.evaluation.scoring import features_of_rows
 from wav2bold.evaluation.shares import explained_variance
 from wav2bold.evaluation.significance import PAIRED_BLOCK_S, improvement_p, prediction_p, significant
@@ -20,45 +18,8 @@ from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.noise import WHITE, Clock
 from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.refine import white_scores
-from wav2bold.trainables.scores import Gain, brain_score, paired_gain, pearson
+from wav2bold.trainables.scores import paired_gain, pearson
 from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of one subject on the test stories.
-
-    frozen: (V,) r of the pretrained encoder with a ridge head, at the refinement's own history.
-    ridge: (V,) r of the refined encoder with a ridge fitted afresh on the training stories.
-    head: (V,) r of the refined encoder with the head that was trained with it.
-    gain_ridge, gain_head: against frozen, paired over blocks of time.
-    intervals: of the brain scores frozen, ridge and head, and of the gains gain_ridge and gain_head.
-    r2: (V,) explained variance of frozen, ridge and head.
-    white: (V,) r of frozen, ridge and head after both sides were multiplied by what makes the noise white;
-    r itself where it was refined without a model of noise.
-    predicted: (V,) whether chance explains no such r, of frozen and ridge; improved: (V,) likewise, that
-    ridge is above frozen; each with a false discovery rate of 5% over targets.  volumes: in the test.
-    """
-
-    subject: str
-    history: int
-    frozen: NDArray[np.float64]
-    ridge: NDArray[np.float64]
-    head: NDArray[np.float64]
-    gain_ridge: Gain
-    gain_head: Gain
-    intervals: Mapping[str, Interval]
-    r2: Mapping[str, NDArray[np.float64]]
-    white: Mapping[str, NDArray[np.float64]]
-    predicted: Mapping[str, NDArray[np.bool_]]
-    improved: NDArray[np.bool_]
-    volumes: int
-    folder: Path
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Brain scores: mean r over targets."""
-        return {name: brain_score(getattr(self, name)) for name in ("frozen", "ridge", "head")}
 
 
 def evaluate(

@@ -1,33 +1,21 @@
 """The brain score of every hidden state: what a curve over layers needs, and no more."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wav2bold.config import Configuration
 from wav2bold.evaluation.audience import Audience
+from wav2bold.evaluation.evaluated import LayerScore
 from wav2bold.evaluation.intervals import Interval, resampled_scores
 from wav2bold.evaluation.scoring import predicting_by_layer
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder
+from wav2bold.trainables.origin import origin_of
 from wav2bold.trainables.scores import brain_score, pearson
-
-
-@dataclass(frozen=True)
-class LayerScore:
-    """One hidden state of one encoder on one subject's test stories.
-
-    layer: 0 is the input of the first transformer layer.  region: None for all targets.  score: mean Pearson
-    r over targets; its interval is NaN unless it was asked for.
-    """
-
-    encoder: str
-    subject: str
-    layer: int
-    region: str | None
-    score: Interval
+from wav2bold.trainables.unfreezing import lowest_boundary
 
 
 def layer_scores(
@@ -61,3 +49,15 @@ def layer_scores(
                 found = [Interval(brain_score(r[own]), nothing, nothing) for own in members.values()]
             for region, score in zip(members, found, strict=True):
                 yield LayerScore(name, listener.subject, layer, region, score)
+
+
+def first_changed(encoder: Encoder, folder: Path, frozen: str) -> int:
+    """The lowest hidden state that refinement can have changed; 0 if it came from another encoder.
+
+    encoder: the refined one, from `folder`.  frozen: digest of the encoder that it is compared with.
+    """
+    origin = origin_of(folder)
+    if origin is None or origin["encoder"] != frozen:
+        return 0
+    boundary = lowest_boundary(encoder, Configuration.load(folder / "config.yaml"))
+    return boundary.layer + 1 if boundary.at == "layer" else 0

@@ -10,9 +10,8 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from wav2bold.evaluation.beyond import Beyond
+from wav2bold.evaluation.evaluated import Beyond, Scored
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.evaluation.scoring import Scored
 from wav2bold.pages.words import MINUS, score, signed
 
 

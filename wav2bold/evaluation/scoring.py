@@ -3,7 +3,6 @@
 # N rows, V targets, P features
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,9 @@ from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.windows import Windows
 from wav2bold.errors import DataError
 from wav2bold.evaluation.audience import Audience, Listener, places_in
-from wav2bold.evaluation.intervals import Interval, resampled_scores
-from wav2bold.evaluation.per_target import PerTarget, per_target
+from wav2bold.evaluation.evaluated import Scored
+from wav2bold.evaluation.intervals import resampled_scores
+from wav2bold.evaluation.per_target import per_target
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
@@ -27,30 +27,6 @@ from wav2bold.trainables.stage1 import fit_head_in_noise, fit_noise_of
 
 Predicting = Callable[[Listener], NDArray[np.float32]]
 """Predicts a listener's test windows, (N, V), with a head fitted on its training windows."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One encoder on one subject's test stories.
-
-    layer: the hidden state that was read by itself, None for what the configuration reads.  region: None for
-    all targets.  score: mean Pearson r over targets.  of_ceiling: that as a share of the mean noise ceiling,
-    NaN where there is none.  r2: mean explained variance.  predicted: targets whose r chance doesn't explain,
-    of so many targets, with a false discovery rate of 5% over the subject's.  volumes: in the test.
-    per_target: scores of all targets; None for a region.
-    """
-
-    encoder: str
-    subject: str
-    layer: int | None
-    region: str | None
-    score: Interval
-    of_ceiling: float
-    r2: float
-    predicted: int
-    targets: int
-    volumes: int
-    per_target: PerTarget | None = field(default=None, repr=False, compare=False)
 
 
 def score_encoder(

@@ -10,10 +10,10 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.ticker import NullLocator
 
+from wav2bold.evaluation.minutes import Efficiency
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.pages.numbers import numbers
 from wav2bold.pages.words import count
-from wav2bold.tuning.efficiency import Efficiency
 from wav2bold.tuning.efficiency_words import NAMES, across, rows, saved
 
 MOST_SHOWN = 4

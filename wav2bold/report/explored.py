@@ -16,7 +16,7 @@ from wav2bold.report.search_pictures import GOALS
 from wav2bold.report.tried import Importance, Value, options_of_trials, scored
 from wav2bold.tuning.best import amount_of, pareto
 from wav2bold.tuning.goals import second_goal
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import layers, status, unfrozen
 
 EXPLORED = ("optimisation", "importances", "parallel", "front", "brain")

@@ -13,22 +13,21 @@ from wav2bold.config import Study
 from wav2bold.datasets.shards import DatasetCard, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
 from wav2bold.errors import TrackingError
-from wav2bold.evaluation.evaluate import Evaluation
-from wav2bold.evaluation.layers import LayerScore
+from wav2bold.evaluation.evaluated import Evaluation, LayerScore
+from wav2bold.evaluation.minutes import Efficiency, efficiencies
 from wav2bold.evaluation.superb_listing import Scores
 from wav2bold.progress import Progress, silent
 from wav2bold.report.inside import Inside, inside_of
 from wav2bold.report.layer_curves import layer_curves
 from wav2bold.report.standing import ENDED, Standing, nothing_finished
 from wav2bold.report.testing import evaluations
-from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.origin import origin_of
 from wav2bold.tuning.best import certainty_in, winner_of
-from wav2bold.tuning.efficiency import Efficiency, efficiencies
+from wav2bold.tuning.driving import is_driven
 from wav2bold.tuning.outbox import opened
-from wav2bold.tuning.resuming import is_driven
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.subset_scores import SubsetScore, averaged, subset_folders, subset_score
-from wav2bold.tuning.superb import superb_scores
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.superb_kept import superb_scores
 
 KINDS = ("refined", "refined-paper", "pretrained")
 """Folders that `refine` writes for the best configuration, the paper's, and the control."""

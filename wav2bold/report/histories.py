@@ -13,13 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from wav2bold.config import IntRange
 from wav2bold.evaluation.across_subjects import summary
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.pages.numbers import numbers
 from wav2bold.pages.words import listed, score
 from wav2bold.report.tried import scored
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import status
 
 LEAST = 3
@@ -59,8 +60,11 @@ def by_history(trials: Sequence[Trial]) -> list[AtHistory]:
     return [one for one in found if one.tried or one.best_trial is not None]
 
 
-def histories(trials: Sequence[Trial], winner: Trial) -> dict[str, Any] | None:
-    """What histories.html wants: the chart, of what its curves are means, its numbers; None without any."""
+def histories(trials: Sequence[Trial], winner: Trial, space: IntRange) -> dict[str, Any] | None:
+    """What histories.html wants: the chart, of what its curves are means, its numbers; None without any.
+
+    space: histories that the sweep could try.
+    """
     found = by_history(trials)
     if not found:
         return None
@@ -72,6 +76,7 @@ def histories(trials: Sequence[Trial], winner: Trial) -> dict[str, Any] | None:
         "frozen": _told([one.tried for one in found if one.tried]),
         "refined": _told([one.subjects if one_by_one else one.refined_trials for one in found]),
         "top": _top(found),
+        "untried": _untried(found, space),
         "numbers": numbers("histories", _table(found)),
     }
 
@@ -180,6 +185,12 @@ def _top(found: Sequence[AtHistory]) -> str:
             top = max(known, key=lambda history: known[history])
             said.append(f"{name} at {top} TRs ({score(known[top])})")
     return f"Highest {listed(said)}." if said else "No history has a score."
+
+
+def _untried(found: Sequence[AtHistory], space: IntRange) -> str:
+    """Histories of the space that no trial has told a score of: the truth may lie there."""
+    lacking = sorted(set(range(space.low, space.high + 1)) - {one.history for one in found})
+    return f"Not tried: {listed([str(one) for one in lacking])} TRs." if lacking else ""
 
 
 def _told(counts: Sequence[int]) -> str:

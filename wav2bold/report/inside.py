@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from wav2bold.config import PARAMETER_TYPES
-from wav2bold.trainables.checkpoint import ORIGIN
+from wav2bold.trainables.origin import ORIGIN
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Inside:
     changes: pd.DataFrame
     layer_weights: NDArray[np.float64] | None
     head: tuple[int, int]
+
+    @property
+    def moved(self) -> bool:
+        """Whether any parameter differs from the pretrained ones; not where the frozen encoder was kept."""
+        return bool((self.changes["change"] > 0).any())
 
     @property
     def layers(self) -> int:

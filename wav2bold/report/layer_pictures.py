@@ -1,6 +1,7 @@
 """The report's charts over hidden states: the brain score of each, and the weights that sum them."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -11,13 +12,16 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wav2bold.evaluation.drawing import between, curves
-from wav2bold.evaluation.layers import LayerScore
+from wav2bold.evaluation.evaluated import LayerScore
+from wav2bold.evaluation.intervals import Interval
 from wav2bold.pages.look import LIGHT, STYLE, WIDTH_IN, chart, legend, svg
 from wav2bold.pages.words import listed, score
 
 MOST_REGIONS = 7
 """Regions with a panel of their own, beside that of all targets: what a telephone can show."""
 ACROSS = 2
+MEAN = "mean"
+"""In place of a subject, in tables."""
 STATE = "hidden state (0: input of the first layer)"
 
 
@@ -55,33 +59,63 @@ def layer_curves_svg(scores: Sequence[LayerScore]) -> str:
 
 
 def highest(scores: Sequence[LayerScore]) -> str:
-    """Which hidden state scores highest, over all targets, mean over subjects, with each encoder."""
+    """Which hidden state of each encoder scores highest, over all targets and subjects, and how surely."""
     said = []
     for encoder in dict.fromkeys(one.encoder for one in scores):
         own = [one for one in scores if one.encoder == encoder and one.region is None]
-        means = {
-            layer: between([one for one in own if one.layer == layer]).value
-            for layer in sorted({one.layer for one in own})
-        }
-        known = {layer: value for layer, value in means.items() if math.isfinite(value)}
+        means = _means(own)
+        known = {layer: mean for layer, mean in means.items() if math.isfinite(mean.value)}
         if known:
-            top = max(known, key=lambda layer: known[layer])
-            said.append(f"hidden state {top} of the {encoder} encoder ({score(known[top])})")
+            top = max(known, key=lambda layer: known[layer].value)
+            mean, people = known[top], list(dict.fromkeys(one.subject for one in own))
+            sure = (
+                f", 95% interval {score(mean.low)} to {score(mean.high)}" if math.isfinite(mean.low) else ""
+            )
+            agree = sum(_highest_of([one for one in own if one.subject == name]) == top for name in people)
+            also = f"; the highest in {agree} of {len(people)} subjects" if len(people) > 1 else ""
+            said.append(f"hidden state {top} of the {encoder} encoder ({score(mean.value)}{sure}{also})")
     return f"Highest: {listed(said)}." if said else "None has a score."
 
 
+def _highest_of(scores: Sequence[LayerScore]) -> int | None:
+    """One subject's highest hidden state; None without any score."""
+    known = [one for one in scores if math.isfinite(one.score.value)]
+    return max(known, key=lambda one: one.score.value).layer if known else None
+
+
+def _means(scores: Sequence[LayerScore]) -> dict[int, Interval]:
+    """By hidden state, of one encoder and region: what the curve goes through, and its band."""
+    return {
+        layer: between([one for one in scores if one.layer == layer])
+        for layer in sorted({one.layer for one in scores})
+    }
+
+
 def layer_table(scores: Sequence[LayerScore]) -> pd.DataFrame:
-    """The curves' numbers: a row for each encoder, region, hidden state and subject."""
+    """The curves' numbers: a row for each encoder, region, hidden state and subject, then for their mean."""
+    rows = [(one.encoder, one.region, one.layer, one.subject, one.score) for one in scores]
+    if len({one.subject for one in scores}) > 1:
+        groups: dict[tuple[str, str | None], list[LayerScore]] = defaultdict(list)
+        for one in scores:
+            groups[one.encoder, one.region].append(one)
+        rows += [
+            (encoder, region, layer, MEAN, mean)
+            for (encoder, region), some in groups.items()
+            for layer, mean in _means(some).items()
+        ]
     return pd.DataFrame(
-        {
-            "encoder": [one.encoder for one in scores],
-            "region": [one.region or "all targets" for one in scores],
-            "hidden_state": [one.layer for one in scores],
-            "subject": [one.subject for one in scores],
-            "score": [one.score.value for one in scores],
-            "low": [one.score.low for one in scores],
-            "high": [one.score.high for one in scores],
-        }
+        [
+            {
+                "encoder": encoder,
+                "region": region or "all targets",
+                "hidden_state": layer,
+                "subject": subject,
+                "score": one.value,
+                "low": one.low,
+                "high": one.high,
+            }
+            for encoder, region, layer, subject, one in rows
+        ]
     ).dropna(axis=1, how="all")
 
 
@@ -111,11 +145,14 @@ def layer_weights_svg(weights: Mapping[str, NDArray[np.float64]]) -> str:
 
 
 def weight_table(weights: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
-    """Its numbers: a row for each subject and hidden state."""
+    """Its numbers: a row for each subject and hidden state, and for the mean of several."""
+    rows = dict(weights)
+    if len(weights) > 1:
+        rows[MEAN] = np.mean(list(weights.values()), axis=0)
     return pd.DataFrame(
         [
             {"subject": subject, "hidden_state": state, "before": 1 / len(after), "after": float(value)}
-            for subject, after in weights.items()
+            for subject, after in rows.items()
             for state, value in enumerate(after)
         ]
     )

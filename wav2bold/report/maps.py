@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.pages.brains import Scale, can_map, difference_scale, how_seen, no_brain, score_scale, shown_map
 from wav2bold.pages.words import score, signed
 from wav2bold.report.findings import Findings

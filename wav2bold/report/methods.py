@@ -18,9 +18,10 @@ from wav2bold.config import (
 )
 from wav2bold.evaluation import intervals, significance
 from wav2bold.pages.words import count, listed
+from wav2bold.report import options_told as told
 from wav2bold.report.findings import Findings
+from wav2bold.trainables.leave_out import ALPHAS
 from wav2bold.trainables.noise import ORDER
-from wav2bold.trainables.ridge import ALPHAS
 from wav2bold.tuning.goals import second_goal
 from wav2bold.tuning.stopping import stopping_of
 
@@ -80,11 +81,12 @@ def methods(findings: Findings) -> dict[str, Any]:
     names = list(findings.best) or list(findings.winner.subjects) or list(card.subjects)
     targets = sorted({card.subjects[name].targets for name in names})
     blocks = sorted({one.gain_ridge.blocks for one in findings.best.values()})
-    history = study.search.space.history
     taken = bool(card.cleaning.get("detrend") or card.cleaning.get("high_pass_s"))
     return {
         "subjects": count(len(names), "subject"),
         "targets": " to ".join(dict.fromkeys(f"{number:,}" for number in (targets[0], targets[-1]))),
+        "kind": told.targets(card.targets),
+        "minutes": f"{sum(one.seconds for one in card.stories.values()) / 60:.0f} min",
         "space": card.space,
         "tr": f"{card.tr_s:g} s",
         "stories": count(len(card.stories), "story"),
@@ -99,6 +101,12 @@ def methods(findings: Findings) -> dict[str, Any]:
         "kernel": study.configuration.conv_kernel if study.configuration.head == "conv_linear" else None,
         "shared": study.configuration.head == "shared",
         "rank": study.configuration.head_rank,
+        "heard": told.heard(study.configuration),
+        "chosen_history": f"{count(findings.winner.configuration.history, 'TR')}",
+        "stage1": told.stage1(study.configuration),
+        "stage2_trains": told.trained(study.configuration),
+        "training": told.training(_with_chosen(findings)),
+        "beside": told.beside(_with_chosen(findings)),
         "pretrain": study.configuration.objective == "pretrain",
         "loss": LOSSES[study.configuration.loss],
         "optimiser": OPTIMISERS[study.configuration.optimiser],
@@ -108,7 +116,7 @@ def methods(findings: Findings) -> dict[str, Any]:
         "apart": None if study.search.objective is None else APART[study.search.objective.reduce],
         "proposed": _proposed(study),
         "stopped": STOPPED[stopping_of(study)],
-        "history": f"{history.low} to {history.high} TRs",
+        "varied": told.space(study),
         "papers": _is_papers(study.configuration),
         "blocks": listed([str(number) for number in blocks]),
         "block": f"{significance.PAIRED_BLOCK_S:g} s",
@@ -144,10 +152,23 @@ def _is_papers(first: Configuration) -> bool:
     return all(getattr(first, option) == getattr(given, option) for option in PAPERS)
 
 
-def _chosen(findings: Findings, option: Literal["layers", "pooling"]) -> Any:
+def _chosen(
+    findings: Findings, option: Literal["layers", "pooling", "epochs", "anchor_l2", "weight_decay"]
+) -> Any:
     """An option of all trials, or of the best where the space varies it."""
     varied = getattr(findings.study.search.space, option) is not None
     return getattr(findings.winner.configuration if varied else findings.study.configuration, option)
+
+
+def _with_chosen(findings: Findings) -> Configuration:
+    """The study's configuration, with what its space varies of training as the best has it."""
+    return findings.study.configuration.model_copy(
+        update={
+            "epochs": _chosen(findings, "epochs"),
+            "anchor_l2": _chosen(findings, "anchor_l2"),
+            "weight_decay": _chosen(findings, "weight_decay"),
+        }
+    )
 
 
 def _hidden(layers: HiddenStates) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.pages.explore import library
 from wav2bold.pages.look import fill
 from wav2bold.pages.words import count, decimals, listed, score, signed
@@ -32,8 +32,8 @@ from wav2bold.report.words import percent
 from wav2bold.trainables.scores import brain_score
 from wav2bold.tuning import trial_words
 from wav2bold.tuning.heat_map import heat_map_svg
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.subset_scores import SubsetScore, trained
-from wav2bold.tuning.tracking import Trial
 
 PARTS = ("flow.html", "inside.html", "histories.html", "search.html", "efficiency.html", "superb.html")
 """Templates of sections, which page.html includes."""
@@ -83,13 +83,14 @@ def render(findings: Findings, *, interactive: bool = False) -> str:
         validation=listed(findings.stories.validation),
         best=(
             f"Trial {winner.number} had the highest score on the validation stories, "
-            f"{score(winner.best_score)}. " + words.configuration(winner.configuration, card.tr_s)
+            f"{score(winner.best_score)}{words.before_stage2(winner)}. "
+            + words.configuration(winner.configuration, card.tr_s)
         ),
         certainty=findings.certainty[:1].upper() + findings.certainty[1:],
         yaml=winner.configuration.as_yaml().rstrip(),
         trials=[_trial(trial, winner) for trial in findings.trials],
         failed=failed(findings.trials),
-        histories=histories(findings.trials, winner),
+        histories=histories(findings.trials, winner, findings.study.search.space.history),
         search=search,
         efficiency=efficiency_section(findings.efficiency),
         superb=superb_section(findings.superb),

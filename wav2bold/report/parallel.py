@@ -8,7 +8,7 @@ from html import escape
 
 from wav2bold.pages.words import score
 from wav2bold.report.tried import LOGARITHMIC, Value, is_number, levels, options_of_trials, scored
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 APART, HEIGHT, TOP, BOTTOM, SIDE = 84, 300, 46, 22, 40  # pixels
 MOST_TICKS = 6

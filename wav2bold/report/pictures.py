@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 BINS = 24
 MANY = 60

@@ -10,7 +10,7 @@ from wav2bold.config import SecondGoal
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.report.tried import Importance, scored
 from wav2bold.tuning.best import amount_of, pareto
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import status
 
 GOALS: dict[SecondGoal, str] = {

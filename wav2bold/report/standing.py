@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wav2bold.pages.words import count, listed, some
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 MOST_REASONS = 3
 """Reasons of failures that a notice tells; a table has all."""

@@ -18,7 +18,7 @@ from wav2bold.evaluation.utterances import utterance_interval
 from wav2bold.pages.numbers import numbers
 from wav2bold.pages.words import signed
 from wav2bold.report.superb_pictures import states_svg
-from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.origin import origin_of
 from wav2bold.trainables.superb.protocol import Score
 
 UNREFINED, REFINED, STIMULI = "unrefined", "refined", "stimuli alone"

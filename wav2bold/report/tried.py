@@ -16,8 +16,8 @@ from optuna.distributions import (
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from wav2bold.config import PARAMETER_TYPES, Configuration
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.space import LAYERED, said
-from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.trial_words import KINDS
 
 Value = bool | int | float | str | None

@@ -7,13 +7,14 @@ import numpy as np
 
 from wav2bold.config import Configuration
 from wav2bold.evaluation.across_subjects import summary
-from wav2bold.evaluation.evaluate import Evaluation
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note
+from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note, some
 from wav2bold.report.findings import Findings
 from wav2bold.report.standing import COMMANDS
-from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.origin import origin_of
 from wav2bold.trainables.scores import Gain, brain_score
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import layers, unfrozen
 
 SURE = 0.05
@@ -63,6 +64,7 @@ def answer(findings: Findings) -> list[str]:
             f"To refine the encoder for every subject and test it: {COMMANDS}, and this report again.",
         ]
     before, after = mean([one.scores["frozen"] for one in best]), mean([one.scores["ridge"] for one in best])
+    kept_frozen = [name for name, one in findings.inside.items() if name in findings.best and not one.moved]
     gain = mean([one.gain_ridge.gain for one in best])
     verb = "raised" if gain > 0 else "lowered" if gain < 0 else "did not change"
     whose = "the subject's" if len(best) == 1 else f"the {len(best)} subjects' mean"
@@ -71,7 +73,12 @@ def answer(findings: Findings) -> list[str]:
         f"On the held-out {story}, refining the encoder {verb} {whose} brain score from {score(before)} to "
         f"{score(after)} (gain {signed(gain)}), with a ridge fitted afresh on the refined encoder."
     )
-    said = [f"{first} {_certainty(best)}"]
+    if len(kept_frozen) == len(best):
+        said = [_nothing_kept(findings, before)]
+    else:
+        said = [f"{first} {_certainty(best)}"]
+        if kept_frozen:
+            said.append(f"Among them {_frozen_kept(kept_frozen)}, whose gain is therefore 0.")
     ceilings = {one.subject: brain_score(findings.ceiling(one.subject)) for one in best}
     known = [one for one in best if math.isfinite(ceilings[one.subject])]
     if known:
@@ -82,18 +89,21 @@ def answer(findings: Findings) -> list[str]:
             f"The noise ceiling is {score(top)} on average: the score went from {shares[0]} to "
             f"{shares[1]} of it{where}."
         )
-    heads = mean([one.gain_head.gain for one in best])
+    heads = [one.gain_head for one in best]
     said.append(
         f"With the head that was trained together with the encoder, in place of the fresh ridge, the gain is "
-        f"{signed(heads)}."
+        f"{signed(mean([one.gain for one in heads]))} "
+        f"({_how_sure(heads, [one.intervals['gain_head'] for one in best])})."
     )
     if findings.winner.number == 0:
         said.append("The best configuration is the paper's own, the first of the sweep.")
     elif findings.paper:
-        gains = mean([one.gain_ridge.gain for one in findings.paper.values()])
+        papers = list(findings.paper.values())
+        gains = [one.gain_ridge for one in papers]
+        sure = _how_sure(gains, [one.intervals["gain_ridge"] for one in papers])
         said.append(
-            f"The paper's configuration gives {signed(gains)} in {count(len(findings.paper), 'subject')} "
-            "(fresh ridge)."
+            f"The paper's configuration gives {signed(mean([one.gain for one in gains]))} in "
+            f"{count(len(papers), 'subject')} (fresh ridge; {sure})."
         )
     else:
         said.append("The paper's configuration was not refined, so there is no comparison with it here.")
@@ -126,6 +136,14 @@ def mismatch(findings: Findings) -> str:
     )
 
 
+def before_stage2(trial: Trial) -> str:
+    """Said of a score that a trial had before it touched the encoder, and never bettered; else empty."""
+    touched = trial.reduce is None and trial.configuration.keeps_best and len(trial.scores) > 1
+    if not (touched and trial.best_score <= trial.scores[0]):
+        return ""
+    return ", that of the frozen encoder: no epoch of refinement bettered it"
+
+
 def configuration(chosen: Configuration, tr_s: float) -> str:
     """What a configuration does, in a sentence."""
     heard = f"It hears {count(chosen.history, 'TR')} of audio ({chosen.history * tr_s:g} s)"
@@ -150,15 +168,59 @@ def _certainty(best: Sequence[Evaluation]) -> str:
         p = _p(best[0].gain_ridge.p)
         return (
             f"Its 95% interval is {interval(best[0].intervals['gain_ridge'])}. "
-            f"Chance {'does not explain' if sure[0] else 'can explain'} that (p {p}, one-sided)."
+            f"Chance {'does not explain' if sure[0] else 'can explain'} that (p {p}, one-sided sign-flip "
+            f"test over {best[0].gain_ridge.blocks} blocks of time; {_how_many(best)})."
         )
     told = summary([one.gain_ridge.gain for one in best])
     rose = sum(one.gain_ridge.gain > 0 for one in best)
     return (
         f"The score rose in {rose} of {count(len(best), 'subject')}, and in {sum(sure)} of {len(best)} by "
-        f"more than "
-        f"chance explains (p < {SURE:g}, one-sided, each subject by itself). Over subjects the mean gain's "
+        f"more than chance explains (p < {SURE:g}, one-sided sign-flip test over blocks of time, each "
+        f"subject by itself; {_how_many(best)}). Over subjects the mean gain's "
         f"95% interval is {interval(told.mean)} (Student's t; one-sided Wilcoxon p {_p(told.p)})."
+    )
+
+
+def _how_many(some: Sequence[Evaluation]) -> str:
+    """Targets and volumes of each subject's test."""
+    told = [
+        " to ".join(dict.fromkeys(f"{one:,}" for one in (min(numbers), max(numbers))))
+        for numbers in ([len(one.frozen) for one in some], [one.volumes for one in some])
+    ]
+    return f"{told[0]} targets, {told[1]} volumes" + (" each" if len(some) > 1 else "")
+
+
+def _how_sure(gains: Sequence[Gain], intervals: Sequence[Interval]) -> str:
+    """Interval, test and p of a mean gain: over blocks of time of one subject, over subjects of several."""
+    if len(gains) == 1:
+        return (
+            f"95% interval {interval(intervals[0])}; one-sided sign-flip test over blocks, p {_p(gains[0].p)}"
+        )
+    return _over_subjects([one.gain for one in gains])
+
+
+def _over_subjects(values: Sequence[float]) -> str:
+    """Interval, test and p of a mean over several subjects."""
+    told = summary(values)
+    return f"95% interval over subjects {interval(told.mean)}, Student's t; one-sided Wilcoxon p {_p(told.p)}"
+
+
+def _nothing_kept(findings: Findings, score_before: float) -> str:
+    """In place of a comparison of the frozen encoder with itself, whose interval would have no width."""
+    names = list(findings.best)
+    whose = "the subject's" if len(names) == 1 else f"the {len(names)} subjects' mean"
+    return (
+        f"Refinement brought nothing: {_frozen_kept(names)}. On the held-out "
+        f"{_stories(findings.stories.test)} {whose} brain score is {score(score_before)}, before and after, "
+        "with a fresh ridge."
+    )
+
+
+def _frozen_kept(names: Sequence[str]) -> str:
+    """Whose best epoch was the one before the encoder was touched."""
+    return (
+        f"in {some(names)} no epoch of refinement bettered the frozen encoder on the validation stories, and "
+        "the frozen one was kept"
     )
 
 
@@ -167,12 +229,7 @@ def _beside_control(findings: Findings) -> str:
     both = [name for name in findings.best if name in findings.pretrained]
     gains = [findings.pretrained[name].gain_ridge.gain for name in both]
     more = [findings.best[name].scores["ridge"] - findings.pretrained[name].scores["ridge"] for name in both]
-    told = summary(more)
-    sure = (
-        f" (95% interval over subjects {interval(told.mean)}, Student's t; one-sided Wilcoxon p {_p(told.p)})"
-        if len(both) > 1
-        else ""
-    )
+    sure = f" ({_over_subjects(more)})" if len(both) > 1 else ""
     return (
         f"The control, pre-training that goes on with the training stories' sound and without BOLD, gives "
         f"{signed(mean(gains))} in {count(len(both), 'subject')}; refined encoders score "

@@ -19,12 +19,11 @@ from wav2bold.config import Configuration
 from wav2bold.errors import DataError
 from wav2bold.trainables.changes import changes
 from wav2bold.trainables.encoder import Encoder, load_encoder, save_encoder
+from wav2bold.trainables.origin import ORIGIN, origin_of
 from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.refine import Refined
 from wav2bold.trainables.ridge import Head
 from wav2bold.trainables.scores import Report
-
-ORIGIN = "refined.json"
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,6 @@ def save_refined(
 def _number(value: float) -> float | None:
     """What JSON has for it: null for NaN."""
     return value if math.isfinite(value) else None
-
-
-def origin_of(folder: Path) -> dict[str, Any] | None:
-    """What the refined encoder in `folder` was made from; None if there is none."""
-    try:
-        origin: dict[str, Any] = json.loads((folder / ORIGIN).read_text(encoding="utf-8"))["origin"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return origin
 
 
 def load_refined(folder: Path, device: torch.device | str = "cpu") -> Kept:

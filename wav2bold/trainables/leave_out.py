@@ -18,6 +18,8 @@ from wav2bold.errors import DataError
 
 Float = NDArray[np.floating]
 
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
+"""Penalties tried, on the squared norm of the weights of standardised features."""
 LOST = 1e-6
 """Share of a prediction that float32 may lose to rounding; where it would be more, float64 is taken."""
 

@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 
-from wav2bold.config import PARAMETER_TYPES, LayerRange, ParameterType
+from wav2bold.config import BELOW_LAYERS, PARAMETER_TYPES, LayerRange, ParameterType
 from wav2bold.errors import EncoderError
 from wav2bold.trainables.encoder import Boundary, Encoder
 from wav2bold.trainables.families import UNUSED, norm_is_last
-
-BELOW_LAYERS: tuple[ParameterType, ...] = ("conv", "projection", "positional")
-"""Types that no transformer layer has."""
 
 
 def parameter_type(name: str) -> tuple[ParameterType, int | None]:

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wav2bold.trainables.leave_out import Float, Fold, Solved, folds_of, level_out, solve
+from wav2bold.trainables.leave_out import ALPHAS, Float, Fold, Solved, folds_of, level_out, solve
 
-ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
-"""Penalties tried, on the squared norm of the weights of standardised features."""
 MAX_BYTES = 2 << 30
 """Half of it holds decompositions, half a batch of targets."""
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 
 from wav2bold.datasets.windows import Windows
+from wav2bold.trainables.leave_out import ALPHAS
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, whitener
-from wav2bold.trainables.ridge import ALPHAS, MAX_BYTES, Decomposition, Head, standardised
+from wav2bold.trainables.ridge import MAX_BYTES, Decomposition, Head, standardised
 
 
 def for_everyone(predicted: NDArray[np.float32], targets: int) -> NDArray[np.float32]:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from wav2bold.config import Configuration
 from wav2bold.datasets.windows import Windows
 from wav2bold.trainables.adam_head import fit_by_adam
+from wav2bold.trainables.leave_out import ALPHAS
 from wav2bold.trainables.noise import WHITE, Clock, NoiseModel, fit_noise, groups_of, whitened
 from wav2bold.trainables.ridge import (
-    ALPHAS,
     MAX_BYTES,
     Decomposition,
     Head,

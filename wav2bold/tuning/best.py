@@ -8,7 +8,7 @@ from wav2bold.config import SecondGoal, Study
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
 from wav2bold.tuning.outbox import opened
-from wav2bold.tuning.tracking import CERTAINTY, WINNER, Trial
+from wav2bold.tuning.remembered import CERTAINTY, WINNER, Trial
 
 
 def best(study: Study, out: Path | None = None, where: str | None = None) -> Trial:

@@ -1,14 +1,10 @@
 """What a new subject's minutes are worth to an encoder as it came, refined on others, and then on them."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
-import torch
 
 from wav2bold.cluster.connect import connected
 from wav2bold.cluster.shape import connected_shape
@@ -17,64 +13,28 @@ from wav2bold.datasets.budget import first_minutes, held_back, minutes_of
 from wav2bold.datasets.shards import Shards, open_shards
 from wav2bold.datasets.splits import Stories, split_stories
 from wav2bold.datasets.windows import windows
-from wav2bold.errors import DataError, RunsFailed, StudyError, UserError
+from wav2bold.errors import DataError, RunsFailed, StudyError
 from wav2bold.evaluation.intervals import Interval, Resampled
 from wav2bold.evaluation.learning_curve import scores_by_minutes
+from wav2bold.evaluation.minutes import FOLDER, KINDS, Efficiency
 from wav2bold.evaluation.saving import Saving, saving
 from wav2bold.options import short_digest, write_whole
 from wav2bold.progress import Progress, silent
-from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.counting import trained_count
 from wav2bold.trainables.encoder import load_encoder
+from wav2bold.trainables.origin import origin_of
 from wav2bold.trainables.unfreezing import lowest_boundary
+from wav2bold.tuning.apart import worked_apart
 from wav2bold.tuning.circumstances import circumstances
 from wav2bold.tuning.engine import Memory, run_trials
-from wav2bold.tuning.goals import trained_parameters
 from wav2bold.tuning.outbox import Outbox, opened, outbox
 from wav2bold.tuning.sweep import chosen_subjects
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
-FOLDER = "efficiency"
-KINDS = ("frozen", "others", "own")
-"""Curves: of the encoder as it came, refined on others, and refined on others and then on the subject."""
 HALVINGS = 3
 """Budgets that are taken where none are named: all minutes, their half, and so on."""
 
 Task = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Brain scores of one subject's test stories against minutes of their training stories.
-
-    minutes: (K,) ascending.  curves: by KINDS, K scores each with its interval.  savings: by the last two of
-    KINDS, against the first.  others: who the encoder was refined on.  configuration: its digest.
-    volumes, targets: of the test.  dataset: digest of the shards.
-    """
-
-    subject: str
-    others: tuple[str, ...]
-    minutes: tuple[float, ...]
-    curves: Mapping[str, tuple[Interval, ...]]
-    savings: Mapping[str, Saving]
-    configuration: str
-    volumes: int
-    targets: int
-    dataset: str
-
-    def to_json(self) -> str:
-        """As `from_json` reads it; infinity and NaN as Python's json writes them."""
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Efficiency":
-        data = json.loads(text)
-        for name in ("others", "minutes"):
-            data[name] = tuple(data[name])
-        data["curves"] = {
-            kind: tuple(Interval(**one) for one in curve) for kind, curve in data["curves"].items()
-        }
-        data["savings"] = {kind: Saving(**one) for kind, one in data["savings"].items()}
-        return cls(**data)
 
 
 def efficiency(
@@ -108,7 +68,7 @@ def efficiency(
     encoder = load_encoder(study.encoder)
     lowest_boundary(encoder, configuration)
     place = study.results / FOLDER / subject
-    trained = trained_parameters(encoder, configuration)
+    trained = trained_count(encoder, configuration)
     common = {"configuration": configuration.model_dump(mode="json"), "trained_parameters": trained}
     shared = {
         "configuration": configuration.digest,
@@ -169,13 +129,6 @@ def efficiency(
     return result
 
 
-def efficiencies(study: Study, dataset: str) -> tuple[Efficiency, ...]:
-    """What is known of each subject, of shards of that digest."""
-    paths = sorted((study.results / FOLDER).glob("*.json"))
-    found = (Efficiency.from_json(path.read_text(encoding="utf-8")) for path in paths)
-    return tuple(one for one in found if one.dataset == dataset)
-
-
 def _budgets(
     study: Study,
     shards: Shards,
@@ -232,19 +185,14 @@ def _scored(
     progress: Progress,
 ) -> dict[str, list[Resampled]]:
     """By KINDS; the first two of all budgets at once, the last of one each."""
-    task = ray.remote(_score).options(
-        num_cpus=study.search.cpus_per_trial, num_gpus=study.search.gpus_per_trial
-    )
     asked = [("frozen", study.encoder, budgets), ("others", str(place / "others"), budgets)]
     asked += [("own", str(place / f"minutes-{each:g}"), (each,)) for each in budgets]
-    waiting = [task.remote(study, stories, subject, configuration, *one[1:]) for one in asked]
+    pieces = [(stories, subject, configuration, encoder, some) for _, encoder, some in asked]
+    names = [f"testing {subject}, {kind}" for kind, *_ in asked]
+    tested = worked_apart(study, _score, pieces, names, progress)
     found: dict[str, list[Resampled]] = {kind: [] for kind in KINDS}
-    for number, ((kind, *_), one) in enumerate(zip(asked, waiting, strict=True), start=1):
-        scores: Resampled | UserError = ray.get(one)
-        if isinstance(scores, UserError):
-            raise scores
-        found[kind].append(scores)
-        progress(f"testing {subject}, {kind}", number, len(asked))
+    for (kind, *_), one in zip(asked, tested, strict=True):
+        found[kind].append(one)
     return found
 
 
@@ -255,23 +203,18 @@ def _score(
     configuration: Configuration,
     encoder: str,
     minutes: tuple[float, ...],
-) -> Resampled | UserError:
-    """A Ray task; a user's mistake comes back as such."""
-    torch.set_num_threads(max(int(study.search.cpus_per_trial), 1))
-    torch.set_flush_denormal(True)
-    try:
-        return scores_by_minutes(
-            load_encoder(encoder, device_for(study)),
-            open_shards(study.shards),
-            activation_store(study),
-            stories,
-            subject,
-            configuration,
-            longest_history(study),
-            minutes,
-        )
-    except UserError as error:
-        return error
+) -> Resampled:
+    """One encoder's with each of some budgets."""
+    return scores_by_minutes(
+        load_encoder(encoder, device_for(study)),
+        open_shards(study.shards),
+        activation_store(study),
+        stories,
+        subject,
+        configuration,
+        longest_history(study),
+        minutes,
+    )
 
 
 def _curves(found: Mapping[str, Sequence[Resampled]]) -> dict[str, tuple[Interval, ...]]:

@@ -8,9 +8,9 @@ from rich.table import Table
 
 from wav2bold.evaluation.across_subjects import summary
 from wav2bold.evaluation.intervals import Interval
+from wav2bold.evaluation.minutes import Efficiency
 from wav2bold.evaluation.saving import Saving
 from wav2bold.pages.words import count, decimals, score
-from wav2bold.tuning.efficiency import Efficiency
 
 NAMES = {"frozen": "frozen", "others": "refined on others", "own": "then on the subject"}
 

@@ -19,8 +19,9 @@ from wav2bold.progress import Progress
 from wav2bold.tuning.controller import our_controller
 from wav2bold.tuning.listed import Listed
 from wav2bold.tuning.outbox import Outbox
+from wav2bold.tuning.remembered import OF_SUBJECT, REASON, STOPPED
 from wav2bold.tuning.subset_scores import SUBSET
-from wav2bold.tuning.tracking import OF_SUBJECT, REASON, STOPPED, Tracker
+from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.trial import METRIC, WarmTrial
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")

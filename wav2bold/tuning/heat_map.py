@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from wav2bold.config import PARAMETER_TYPES, LayerRange, ParameterType
+from wav2bold.config import BELOW_LAYERS, PARAMETER_TYPES, LayerRange, ParameterType
 from wav2bold.pages.look import LIGHT, STYLE, chart, svg
 from wav2bold.pages.words import signed
-from wav2bold.trainables.parameter_types import BELOW_LAYERS
 from wav2bold.tuning.subset_scores import SubsetScore
 from wav2bold.tuning.trial_words import KINDS
 

@@ -10,8 +10,9 @@ from rich.table import Table
 from wav2bold.config import SecondGoal
 from wav2bold.errors import TrackingError
 from wav2bold.pages.words import duration
+from wav2bold.tuning.remembered import OF_SUBJECT, Remembered, Trial, flat
 from wav2bold.tuning.subset_scores import SubsetScore, averaged
-from wav2bold.tuning.tracking import OF_SUBJECT, Remembered, Tracker, Trial, flat
+from wav2bold.tuning.tracking import Tracker
 from wav2bold.tuning.trial_words import status, unfrozen
 
 SHORT = 8

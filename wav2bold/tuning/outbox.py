@@ -14,8 +14,9 @@ from wav2bold.errors import TrackingError
 from wav2bold.places import masked
 from wav2bold.progress import Progress, silent
 from wav2bold.tuning.interrupts import interrupts_held
+from wav2bold.tuning.mlflow_server import asked_once, one_line, refuses
 from wav2bold.tuning.records import Records, begin_records, left_records
-from wav2bold.tuning.tracking import Tracker, asked_once, one_line, refuses
+from wav2bold.tuning.tracking import Tracker
 
 LOCAL = "local-"
 """How our own names of runs begin, which are known before MLflow has the run."""

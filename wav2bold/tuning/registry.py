@@ -12,7 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from wav2bold.config import Configuration
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
-from wav2bold.tuning.tracking import Tracker, one_line
+from wav2bold.tuning.mlflow_server import one_line
+from wav2bold.tuning.tracking import Tracker
 
 CHAMPION = "champion"
 NAME = re.compile(r"[^\W_](?:[\w .-]{0,248}[\w.-])?")

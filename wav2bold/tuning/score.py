@@ -12,14 +12,15 @@ from wav2bold.datasets.splits import Stories, default_split, split_stories
 from wav2bold.datasets.starter import study_path
 from wav2bold.errors import DataError
 from wav2bold.evaluation.audience import Audience
-from wav2bold.evaluation.beyond import Beyond, beyond_low_level
-from wav2bold.evaluation.scoring import Scored, score_encoder, score_layers
+from wav2bold.evaluation.beyond import beyond_low_level
+from wav2bold.evaluation.evaluated import Beyond, Scored
+from wav2bold.evaluation.scoring import score_encoder, score_layers
 from wav2bold.evaluation.untrained import untrained
 from wav2bold.places import Place
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.activations import ActivationStore
-from wav2bold.trainables.checkpoint import origin_of
 from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.origin import origin_of
 from wav2bold.tuning.workshop import activation_store, device_for, longest_history
 
 

@@ -15,12 +15,12 @@ from wav2bold.datasets.splits import split_stories
 from wav2bold.errors import DataError, RunsFailed, StudyError
 from wav2bold.options import short_digest, write_whole
 from wav2bold.progress import Progress, silent
-from wav2bold.trainables.checkpoint import origin_of
+from wav2bold.trainables.counting import trained_count
 from wav2bold.trainables.encoder import Encoder, load_encoder
+from wav2bold.trainables.origin import origin_of
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.circumstances import circumstances
 from wav2bold.tuning.engine import Memory, run_trials
-from wav2bold.tuning.goals import trained_parameters
 from wav2bold.tuning.heat_map import heat_map_png
 from wav2bold.tuning.outbox import opened, outbox
 from wav2bold.tuning.plan import refuse_on_this_cluster
@@ -156,7 +156,7 @@ def _tasks(
     wanted: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
     for subset in subsets or (None,):
         own = configuration if subset is None else subset.alone(configuration)
-        plain, trained = own.model_dump(mode="json"), trained_parameters(encoder, own)
+        plain, trained = own.model_dump(mode="json"), trained_count(encoder, own)
         task = {"configuration": plain, "trained_parameters": trained}
         origin = {"configuration": own.digest} | shared
         if subset is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from wav2bold.config import LayerRange, ParameterType
-from wav2bold.trainables.checkpoint import ORIGIN
+from wav2bold.trainables.origin import ORIGIN
 
 SUBSET = "subset"
 """Key of a refined encoder's origin: its subset's name, its types (unfrozen), how many parameters these have,

@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from wav2bold.config import PARAMETER_TYPES, Configuration, LayerRange, ParameterType
+from wav2bold.config import BELOW_LAYERS, PARAMETER_TYPES, Configuration, LayerRange, ParameterType
 from wav2bold.errors import EncoderError, StudyError
 from wav2bold.options import explain, read_yaml
 from wav2bold.trainables.encoder import Encoder
 from wav2bold.trainables.families import UNUSED
-from wav2bold.trainables.parameter_types import BELOW_LAYERS, parameter_type
+from wav2bold.trainables.parameter_types import parameter_type
 from wav2bold.trainables.reading import states_read
 from wav2bold.trainables.unfreezing import lowest_boundary
 

@@ -1,6 +1,5 @@
 """SUPERB's tasks for many encoders at once, over a Ray cluster, remembered in MLflow."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +10,19 @@ import ray
 import torch
 
 from wav2bold.cluster.connect import connected
-from wav2bold.errors import DataError, UserError
+from wav2bold.errors import UserError
 from wav2bold.evaluation.superb_listing import Row, as_csv, as_json, rows_of
-from wav2bold.options import short_digest, write_whole
+from wav2bold.options import write_whole
 from wav2bold.progress import Progress, silent
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import load_encoder
-from wav2bold.trainables.superb.protocol import Options, Score, score_from
-from wav2bold.trainables.superb.scoring import RESULT, Scored, hearing, score_tasks
+from wav2bold.trainables.superb.protocol import RESULT, Options, Score
+from wav2bold.trainables.superb.scoring import Scored, hearing, score_tasks
 from wav2bold.trainables.superb.tasks import heard_together
-from wav2bold.tuning.tracking import REASON, Tracker
+from wav2bold.tuning.remembered import REASON
+from wav2bold.tuning.superb_kept import TABLE, folder_of
+from wav2bold.tuning.tracking import Tracker
 
-TABLE = "results.json"
 RETRIES = 2
 """Of a task whose process died, as on a node that went away; it goes on from its checkpoint."""
 
@@ -48,7 +48,7 @@ class Benchmark:
 
     def folder(self, encoder: str) -> Path:
         """Where an encoder's scores are kept, by task."""
-        return _folder(self.results, encoder)
+        return folder_of(self.results, encoder)
 
 
 @dataclass(frozen=True)
@@ -169,31 +169,6 @@ def _remember_failure(tracker: Tracker, parent: str, place: tuple[str, str], err
     )
     tracker.tags(run_id, {REASON: _reason(error)})
     tracker.end(run_id, "FAILED")
-
-
-def superb_scores(results: Path) -> dict[str, dict[str, Score]]:
-    """Scores of the table in a results folder, by encoder, the one compared with first, and by task.
-
-    Raises DataError where there is none, or not all that it told of is there still.
-    """
-    try:
-        told = json.loads((results / TABLE).read_text(encoding="utf-8"))
-        places = [(str(one["encoder"]), str(one["task"])) for one in told]
-        found: dict[str, dict[str, Score]] = {encoder: {} for encoder, _ in places}
-        for encoder, task in places:
-            text = (_folder(results, encoder) / task / RESULT).read_text(encoding="utf-8")
-            found[encoder][task] = score_from(json.loads(text)["score"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{results}: can't be read as scores of SUPERB ({' '.join(str(error).split())})",
-            "give the --out folder of wav2bold superb, and run that again if need be",
-        ) from None
-    return found
-
-
-def _folder(results: Path, encoder: str) -> Path:
-    word = "".join(sign if sign.isalnum() else "-" for sign in encoder).strip("-")
-    return results.resolve() / "scores" / f"{word[-40:]}-{short_digest(encoder)[:6]}"
 
 
 def superb_encoders(names: Sequence[str]) -> tuple[str, ...]:

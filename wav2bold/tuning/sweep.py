@@ -15,21 +15,22 @@ from wav2bold.datasets.splits import Stories, split_stories
 from wav2bold.errors import RunsFailed, StudyError
 from wav2bold.options import nearest
 from wav2bold.progress import Progress, silent
+from wav2bold.trainables.counting import trained_count
 from wav2bold.trainables.encoder import load_encoder
 from wav2bold.trainables.people import refuse_other_places
 from wav2bold.trainables.unfreezing import lowest_boundary
 from wav2bold.tuning.asking import Asking
 from wav2bold.tuning.circumstances import circumstances
+from wav2bold.tuning.driving import only_driver
 from wav2bold.tuning.engine import Memory, Outcome, run_trials
-from wav2bold.tuning.goals import trained_parameters
 from wav2bold.tuning.kept import kept_of
 from wav2bold.tuning.outbox import Outbox, opened, outbox
 from wav2bold.tuning.plan import largest_together, refuse_on_this_cluster
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.resuming import (
     how_it_ended,
     identity,
     marked,
-    only_driver,
     outcome_of,
     refuse_other,
     told_apart,
@@ -38,7 +39,6 @@ from wav2bold.tuning.samplers import refuse_branches
 from wav2bold.tuning.space import Proposals
 from wav2bold.tuning.stopping import remember, scheduler_for
 from wav2bold.tuning.storage import open_memory, reached
-from wav2bold.tuning.tracking import Trial
 from wav2bold.tuning.warm import SOURCE, Known, known_trials, source_of
 from wav2bold.tuning.winning import remember_winner
 
@@ -111,7 +111,7 @@ def sweep(
         with only_driver(study):  # its lock is a file: what is refused before leaves nothing
             tracker = opened(study, progress, make=not resume)
             who = identity(study, encoder, card.digest, subjects)
-            trained = partial(trained_parameters, encoder)
+            trained = partial(trained_count, encoder)
             now = circumstances(Path.cwd(), connected_shape())
             with tracker.answering():
                 if resume:

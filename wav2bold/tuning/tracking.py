@@ -2,20 +2,15 @@
 
 import logging
 import math
-import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import wraps
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import mlflow
-import yaml
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
@@ -26,151 +21,25 @@ from wav2bold.datasets.shards import DatasetCard
 from wav2bold.errors import TrackingError
 from wav2bold.places import masked
 from wav2bold.tuning.interrupts import interrupts_held
+from wav2bold.tuning.mlflow_server import Owner, default_uri, impatient, one_line, refuses, tracking_uri
+from wav2bold.tuning.remembered import (
+    CONFIGURATION,
+    KIND,
+    LOCAL_NAME,
+    NUMBER,
+    Remembered,
+    Trial,
+    as_tag,
+    flat,
+    remembered_of,
+    trial_of,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
-KIND = "wav2bold.kind"
-NUMBER = "wav2bold.number"
-CONFIGURATION = "wav2bold.configuration"
-REASON = "wav2bold.reason"
-LOCAL_NAME = "wav2bold.local_name"
-"""A run's name before MLflow has given it an id."""
-REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
-"""What MLflow says of what it will never take. All else may pass, as a proxy's 404 at a start."""
-STOPPED = "wav2bold.stopped_early"
-WINNER = "wav2bold.winner"
-CERTAINTY = "wav2bold.winner.certainty"
-"""Tags of a sweep: its best trial's number, and how sure it is that it betters the paper's configuration."""
-OF_SUBJECT = "score."
-"""Before a subject's name, in the metric that is its score in a trial that refined each by itself."""
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 """What MLflow's page needs to open on the table of runs; by default it opens on traces of language models."""
 MAX_PARAM = 6000  # characters; MLflow refuses longer ones
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A trial as MLflow remembers it.
-
-    number: its place in the sweep, 0 is the paper's configuration.  scores: brain score by epoch on
-    the validation stories.  best_score: the highest of them, or the last where that epoch is kept.
-    status: as MLflow says.  seconds: the trial's own work, up to its last epoch.
-    reason: why it failed, or "".
-    trained_parameters: how many numbers of the encoder it trained; None if nobody counted.
-    drift: as in `Report`, None if nobody measured it.
-    stopped: whether it was, before its last epoch or subject.
-    subjects: whom it refined. Where that was one after the other, `reduce` says what its score is of theirs,
-    which subject_scores has as far as it came, and `scores` is by subject, each with those before it.
-    """
-
-    run_id: str
-    number: int
-    status: str
-    configuration: Configuration
-    scores: tuple[float, ...]
-    best_score: float
-    seconds: float
-    reason: str = ""
-    trained_parameters: int | None = None
-    drift: float | None = None
-    stopped: bool = False
-    subjects: tuple[str, ...] = ()
-    reduce: str | None = None
-    subject_scores: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether its score is of all its subjects, and so can be compared with others'."""
-        return self.reduce is None or not self.stopped
-
-    @property
-    def told(self) -> tuple[float, ...]:
-        """Its score as it was after each epoch or subject."""
-        if self.reduce is not None or not self.configuration.keeps_best:
-            return self.scores
-        return tuple(accumulate(self.scores, max))
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """A sweep or a refinement as MLflow remembers it.
-
-    parts: how many of its trials or subjects ended how, by status.  best_score: the highest of those that are
-    whole, NaN if there is none.  seconds: until it ended, None if it hasn't.
-    """
-
-    run_id: str
-    kind: str
-    name: str
-    status: str
-    begun: datetime
-    seconds: float | None
-    parts: dict[str, int]
-    best_score: float
-
-
-class Owner(Protocol):
-    """Who has an experiment of its own: a study, or a benchmark. results: where the store is by default."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def results(self) -> Path: ...
-
-
-def tracking_uri(study: Owner) -> str:
-    """MLFLOW_TRACKING_URI, or else `mlflow.db` in the study's results folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(study)
-
-
-def default_uri(study: Owner) -> str:
-    """`mlflow.db` in the study's results folder."""
-    return f"sqlite:///{study.results.resolve() / 'mlflow.db'}"
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """MLflow gives up on a server that doesn't answer within seconds; by default it takes minutes.
-
-    Only for the first questions: a server that has answered once may be waited for.
-    """
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    ours = {name: value for name, value in limits.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
-@contextmanager
-def asked_once() -> Iterator[None]:
-    """MLflow's client asks a server once: whoever asks again does so himself, and knows that he did.
-
-    Nobody else may use the client meanwhile: what it reads is this process's environment.
-    """
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
-
-
-def refuses(error: Exception) -> bool:
-    """Whether MLflow has understood and will never take it, so that to ask again is in vain."""
-    return isinstance(error, MlflowException) and error.error_code in REFUSALS
-
-
-def one_line(error: Exception) -> str:
-    """What a store said, on one line, without passwords."""
-    said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return masked(said)[:200].rstrip(".")
 
 
 def _whole(write: Callable[Concatenate["Tracker", P], R]) -> Callable[Concatenate["Tracker", P], R]:
@@ -209,7 +78,7 @@ class Tracker:
         elif self.is_file and not place.is_file():
             raise self._no_sweep()
         try:
-            with _impatient():
+            with impatient():
                 self._client = mlflow.MlflowClient(self.uri)
                 self._experiment_id = self._experiment(make=make).experiment_id
         except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
@@ -388,7 +257,7 @@ class Tracker:
                 f"--where: MLflow can't read {where} ({reason[:200].rstrip('.')})",
                 "write it as in: params.history_tr = '6' AND metrics.best_score > 0.1",
             ) from None
-        return sorted((self._trial(run) for run in runs), key=lambda trial: trial.number)
+        return sorted(map(self._trial, runs), key=lambda trial: trial.number)
 
     def _no_sweep(self) -> TrackingError:
         return TrackingError(
@@ -414,28 +283,7 @@ class Tracker:
         children: dict[str, list[Run]] = defaultdict(list)
         for run in runs:
             children[run.data.tags.get("mlflow.parentRunId", "")].append(run)
-        return [self._remembered(run, children[run.info.run_id]) for run in children[""]]
-
-    def _remembered(self, run: Run, children: Iterable[Run]) -> Remembered:
-        info = run.info
-        parts: dict[str, int] = defaultdict(int)
-        best = float("nan")
-        for child in children:
-            parts[child.info.status] += 1
-            score = child.data.metrics.get("best_score", float("nan"))
-            part = "reduce" in child.data.params and child.data.tags.get(STOPPED) == "true"
-            if child.info.status == "FINISHED" and not part and not score <= best:
-                best = score
-        return Remembered(
-            run_id=info.run_id,
-            kind=run.data.tags.get(KIND, "other"),
-            name=info.run_name,
-            status=info.status,
-            begun=datetime.fromtimestamp(info.start_time / 1000, UTC),
-            seconds=None if info.end_time is None else (info.end_time - info.start_time) / 1000,
-            parts=dict(parts),
-            best_score=best,
-        )
+        return [remembered_of(run, children[run.info.run_id]) for run in children[""]]
 
     def tags_of(self, run_id: str) -> dict[str, str]:
         """A run's tags."""
@@ -474,36 +322,7 @@ class Tracker:
         )
 
     def _trial(self, run: Run) -> Trial:
-        history = self._client.get_metric_history(run.info.run_id, "score")
-        # a trial that was tried again told the same epochs again; the last word counts
-        by_epoch = {one.step: one.value for one in sorted(history, key=lambda one: (one.step, one.timestamp))}
-        scores = tuple(by_epoch.values())
-        params, tags = run.data.params, run.data.tags
-        configuration = Configuration.model_validate(yaml.safe_load(tags[CONFIGURATION]))
-        reduction = params.get("reduce")
-        kept = scores if configuration.keeps_best and reduction is None else scores[-1:]
-        trained = params.get("trained_parameters")
-        metrics = run.data.metrics
-        return Trial(
-            run_id=run.info.run_id,
-            number=int(tags.get(NUMBER) or params["number"]),  # the tag is younger
-            status=run.info.status,
-            configuration=configuration,
-            scores=scores,
-            best_score=max(kept, default=float("nan")),
-            seconds=run.data.metrics.get("seconds", float("nan")),
-            reason=tags.get(REASON, ""),
-            trained_parameters=None if trained is None else int(trained),
-            drift=metrics.get("drift"),
-            stopped=tags.get(STOPPED) == "true",
-            subjects=tuple(params.get("subjects", "").split()),
-            reduce=reduction,
-            subject_scores={
-                key.removeprefix(OF_SUBJECT): score
-                for key, score in sorted(metrics.items())
-                if key.startswith(OF_SUBJECT)
-            },
-        )
+        return trial_of(run, self._client.get_metric_history(run.info.run_id, "score"))
 
     def _search(self, query: str, limit: int | None = None, experiment_id: str | None = None) -> list[Run]:
         found: list[Run] = []
@@ -531,30 +350,3 @@ class Tracker:
             found = self._client.get_experiment_by_name(self._name)
         assert found is not None, f"experiment {self._name} vanished"
         return found
-
-
-def as_tag(configuration: Configuration) -> str:
-    """A configuration as runs have it."""
-    return str(yaml.safe_dump(configuration.model_dump(mode="json")))
-
-
-def flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested options with dotted keys: {"unfrozen": {"bias": None}} -> {"unfrozen.bias": "all"}."""
-    items: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            items[key] = "+".join(value.get("targets", value)) or "nothing"  # types, also those of lora
-            items |= {f"{key}.{inner}": _inner(one) for inner, one in value.items()}
-        else:
-            items[key] = "nothing" if value is None else value
-    return items
-
-
-def _inner(value: Any) -> Any:
-    """A range of layers as 0-2 or all, names as a+b, anything else as it is."""
-    if value is None:
-        return "all"
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        return value
-    parts = list(value)
-    return ("+" if isinstance(parts[0], str) else "-").join(str(part) for part in parts)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from wav2bold.config import Configuration, ParameterType
 from wav2bold.pages.words import count, listed
-from wav2bold.tuning.tracking import Trial
+from wav2bold.tuning.remembered import Trial
 
 KINDS: Mapping[ParameterType, str] = {
     "conv": "convolutions",

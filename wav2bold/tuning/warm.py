@@ -9,9 +9,10 @@ from wav2bold.config import Configuration, Study
 from wav2bold.errors import TrackingError
 from wav2bold.tuning.answers import Answers
 from wav2bold.tuning.goals import goals_of
+from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.resuming import IDENTITY, how_it_ended
 from wav2bold.tuning.space import Proposals
-from wav2bold.tuning.tracking import Tracker, Trial
+from wav2bold.tuning.tracking import Tracker
 
 SOURCE = "wav2bold.warm_start"
 """The tag of a sweep that holds the run id of the one that it learnt from."""

@@ -21,7 +21,7 @@ from wav2bold.pages.words import count, decimals
 from wav2bold.progress import Progress, silent
 from wav2bold.tuning.kept import Kept, kept_of
 from wav2bold.tuning.outbox import Outbox
-from wav2bold.tuning.tracking import CERTAINTY, WINNER
+from wav2bold.tuning.remembered import CERTAINTY, WINNER
 from wav2bold.tuning.workshop import longest_history
 
 TABLE = "winner.parquet"
@@ -55,7 +55,7 @@ def remember_winner(
         else:
             better = _better(found)
             gain, p = mean_gain(found)
-            told = sentence(winner, better, gain, p)
+            told = sentence(winner, better, gain, p, len(found))
             metrics = _metrics(found, better, gain, p)
             path = kept_of(study, sweep).folder / TABLE
             with whole(path) as partial:
@@ -115,13 +115,17 @@ def table(found: Mapping[str, Versus]) -> pa.Table:
     )
 
 
-def sentence(winner: int, better: NDArray[np.bool_], gain: Interval, p: float) -> str:
+def sentence(winner: int, better: NDArray[np.bool_], gain: Interval, p: float, subjects: int) -> str:
     """What is told at the end of a sweep. better: (V,) of all subjects' targets."""
     sure = []
     if math.isfinite(gain.low):
         sure.append(f"95% interval {decimals(gain.low, 4)} to {decimals(gain.high, 4)}")
     if math.isfinite(p):
         sure.append("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+    if sure and subjects > 1:
+        sure.append(f"Student's t and one-sided Wilcoxon test over {subjects} subjects")
+    elif sure:
+        sure.append("over blocks of time, one-sided sign-flip test")
     return (
         f"trial {winner} against the paper's configuration: targets better at FDR q {LEVEL:g}: "
         f"{int(better.sum()):,} of {count(len(better), 'target')}; mean gain {decimals(gain.value, 4)}"

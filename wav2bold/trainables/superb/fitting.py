@@ -2,7 +2,6 @@
 
 # R learning rates, B clips, N test clips, L hidden states
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from wav2bold.options import write_whole
+from wav2bold.trainables.superb.checkpoints import keep, kept
 from wav2bold.trainables.superb.draws import Draws, class_shares
 from wav2bold.trainables.superb.hidden import Pooled
 from wav2bold.trainables.superb.pooled_heads import answers, beginning, losses, right
@@ -150,21 +147,16 @@ def _shares(utterances: Utterances, rows: NDArray[np.int64]) -> NDArray[np.float
 def _keep(path: Path, identity: Mapping[str, Any], adam: StackedAdam, best: _Best) -> None:
     tensors = adam.state() | {f"best.{name}": value for name, value in best.parameters.items()}
     tensors |= {"scores": torch.from_numpy(best.scores), "losses": torch.from_numpy(best.losses)}
-    place = {"identity": json.dumps(identity, sort_keys=True), "steps": str(adam.steps)}
-    write_whole(path, save({name: value.cpu().contiguous() for name, value in tensors.items()}, place))
+    keep(path, identity, tensors, {"steps": adam.steps})
 
 
 def _go_on(path: Path, identity: Mapping[str, Any], adam: StackedAdam, best: _Best) -> None:
     """Take up a checkpoint of this identity, if there is one that can be read."""
-    try:
-        with safe_open(path, "pt") as file:
-            place = file.metadata()
-            if place.get("identity") != json.dumps(identity, sort_keys=True):
-                return
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    except (OSError, SafetensorError):
+    found = kept(path, identity)
+    if found is None:
         return
-    adam.restore(state, int(place["steps"]))
+    state, told = found
+    adam.restore(state, told["steps"])
     for name, value in best.parameters.items():
         value.copy_(state[f"best.{name}"])
     best.scores, best.losses = state["scores"].numpy(), state["losses"].numpy()

@@ -2,7 +2,6 @@
 
 # L hidden states, F frames, D features, N test scores
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from wav2bold.options import write_whole
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder
+from wav2bold.trainables.superb.checkpoints import keep, kept
 from wav2bold.trainables.superb.clips import Clip
 from wav2bold.trainables.superb.listening import Listener, Shelf
 from wav2bold.trainables.superb.utterances import Fold
@@ -209,7 +206,7 @@ def _heard(
 
 def _look(listener: Listener, course: Course, pupils: Sequence[_Pupil]) -> None:
     """Compare the pupils' dev scores with their best."""
-    told, _ = _told(listener, course.fold.dev, pupils)
+    told = _told(listener, course.fold.dev, pupils)
     for pupil, own in zip(pupils, told, strict=True):
         judged = pupil.lesson.judged(own, course.fold.dev, None)
         if judged.score < pupil.score:
@@ -221,10 +218,11 @@ def _tested(listener: Listener, course: Course, pupils: Sequence[_Pupil]) -> Lea
     """The best of one lesson's pupils on the test set."""
     test = course.fold.test
     best = min(pupils, key=lambda pupil: pupil.score)
-    told, sizes = [], np.zeros(0)
+    sizes = _Sizes(listener.encoder.layers + 1)
+    told = []
     for pupil in pupils if course.by_test else [best]:
         pupil.head.load_state_dict(pupil.best)
-        (own,), sizes = _told(listener, test, [pupil])
+        (own,) = _told(listener, test, [pupil], sizes.see)
         setting = None if course.by_test else pupil.setting
         told.append((pupil, own, pupil.lesson.judged(own, test, setting)))
     winner, own, judged = min(told, key=lambda one: one[2].score)
@@ -234,27 +232,46 @@ def _tested(listener: Listener, course: Course, pupils: Sequence[_Pupil]) -> Lea
         judged=judged,
         told=own,
         weights=winner.best["layers"].double().softmax(0).cpu().numpy(),
-        sizes=sizes,
+        sizes=sizes.mean,
     )
 
 
 def _told(
-    listener: Listener, rows: Rows, pupils: Sequence[_Pupil]
-) -> tuple[list[list[Any]], NDArray[np.float64]]:
-    """What each pupil tells of each clip, and the mean length of vectors, (L,)."""
+    listener: Listener,
+    rows: Rows,
+    pupils: Sequence[_Pupil],
+    seen: Callable[[list[Tensor]], None] | None = None,
+) -> list[list[Any]]:
+    """What each pupil tells of each clip. seen: is shown the hidden states that they are told of."""
     told: list[list[Any]] = [[None] * len(rows) for _ in pupils]
-    sizes, frames = np.zeros(listener.encoder.layers + 1), 0
     with torch.no_grad():
         for places, states in listener(rows):
-            for one in states:
-                sizes += one.norm(dim=2).sum(1).double().cpu().numpy()
-                frames += one.shape[1]
+            if seen is not None:
+                seen(states)
             for pupil, own in zip(pupils, told, strict=True):
                 pupil.head.eval()
                 found = pupil.lesson.told(pupil.head, states, rows[places])
                 for place, what in zip(places, found, strict=True):
                     own[place] = what
-    return told, sizes / frames
+    return told
+
+
+class _Sizes:
+    """Mean length of each hidden state's vectors, over all frames that were seen."""
+
+    def __init__(self, states: int) -> None:
+        self.sums, self.frames = np.zeros(states), 0
+
+    def see(self, states: Sequence[Tensor]) -> None:
+        """Take in some clips, each (L, T, D)."""
+        for one in states:
+            self.sums += one.norm(dim=2).sum(1).double().cpu().numpy()
+            self.frames += one.shape[1]
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """(L,)."""
+        return self.sums / self.frames
 
 
 def _keep(folder: Path, identity: Mapping[str, Any], pupils: Sequence[_Pupil], step: int) -> None:
@@ -265,26 +282,17 @@ def _keep(folder: Path, identity: Mapping[str, Any], pupils: Sequence[_Pupil], s
         tensors |= {f"{number}.best.{name}": value for name, value in pupil.best.items()}
         for key, state in pupil.optimiser.state_dict()["state"].items():
             tensors |= {f"{number}.adam.{key}.{name}": value for name, value in state.items()}
-    told = {
-        "identity": json.dumps(identity, sort_keys=True),
-        "step": str(step),
-        "best": json.dumps([(pupil.score, pupil.setting) for pupil in pupils]),
-    }
-    whole = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_whole(folder / CHECKPOINT, save(whole, told))
+    best = [(pupil.score, pupil.setting) for pupil in pupils]
+    keep(folder / CHECKPOINT, identity, tensors, {"step": step, "best": best})
 
 
 def _go_on(folder: Path, identity: Mapping[str, Any], pupils: Sequence[_Pupil]) -> int:
     """Take up a checkpoint of this identity, if there is one that can be read; steps done."""
-    try:
-        with safe_open(folder / CHECKPOINT, "pt") as file:
-            told = file.metadata()
-            if told.get("identity") != json.dumps(identity, sort_keys=True):
-                return 0
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-    except (OSError, SafetensorError):
+    found = kept(folder / CHECKPOINT, identity)
+    if found is None:
         return 0
-    for number, (pupil, (score, setting)) in enumerate(zip(pupils, json.loads(told["best"]), strict=True)):
+    tensors, told = found
+    for number, (pupil, (score, setting)) in enumerate(zip(pupils, told["best"], strict=True)):
         device = next(pupil.head.parameters()).device
         pupil.head.load_state_dict(_part(tensors, f"{number}.now."))
         pupil.best = {name: value.to(device) for name, value in _part(tensors, f"{number}.best.").items()}

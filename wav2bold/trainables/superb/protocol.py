@@ -16,6 +16,10 @@ RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """Learning rates among which each task's is chosen on its dev set."""
 
 
+RESULT = "result.json"
+"""Name of a score's file."""
+
+
 @dataclass(frozen=True)
 class Published:
     """How the reference trains a task. every: updates between two looks at the dev set.

@@ -19,7 +19,7 @@ from wav2bold.trainables.superb.fitting import Plan, fit
 from wav2bold.trainables.superb.hidden import pooled
 from wav2bold.trainables.superb.learning import CHECKPOINT, Course, Learnt, Lesson, learn
 from wav2bold.trainables.superb.librispeech import read_spoken
-from wav2bold.trainables.superb.protocol import Options, Published, Score, score_from
+from wav2bold.trainables.superb.protocol import RESULT, Options, Published, Score, score_from
 from wav2bold.trainables.superb.searching import search, trials
 from wav2bold.trainables.superb.stdlist import write_stdlist
 from wav2bold.trainables.superb.tasks import FRAMED, POOLED, SEARCHED, SPOKEN, TASKS, check_needs
@@ -30,7 +30,6 @@ FORMAT = 3
 """Of results on disk: others are made anew."""
 LIBRARIES = ("wav2bold", "torch", "transformers", "numpy")
 """Another version of these may give other numbers."""
-RESULT = "result.json"
 
 Identity = Mapping[str, Any]
 """All that a score depends on, JSON-like, by which it is known again."""

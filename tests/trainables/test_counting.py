@@ -6,9 +6,9 @@ import pytest
 from listeners import save_small_wav2vec2
 
 from wav2bold.config import Configuration, Lora
+from wav2bold.trainables.counting import trained_count
 from wav2bold.trainables.encoder import Encoder, load_encoder
 from wav2bold.trainables.unfreezing import unfreeze
-from wav2bold.tuning.goals import trained_parameters
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def test_what_is_counted_is_what_gets_a_gradient(encoder: Encoder, options: dict
     configuration = Configuration(**options)
     model = unfreeze(encoder, configuration).model
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
-    assert trained_parameters(encoder, configuration) == trained
+    assert trained_count(encoder, configuration) == trained
 
 
 def test_what_the_encoder_can_not_be_refined_with_has_no_count(encoder: Encoder) -> None:
-    assert trained_parameters(encoder, Configuration(unfrozen={"attention": (0, 99)})) is None
+    assert trained_count(encoder, Configuration(unfrozen={"attention": (0, 99)})) is None
