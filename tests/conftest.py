@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what starts Ray, unless it may have nothing at all beside it."""
     for item in items:
         here = item.path.relative_to(Path(__file__).parent).parts[0]
-        starts = here == "e2e" or "small_ray" in getattr(item, "fixturenames", ())
+        starts = here in {"e2e", "cluster"} or "small_ray" in getattr(item, "fixturenames", ())
         if starts and item.get_closest_marker("alone") is None:
             item.add_marker(pytest.mark.ray)
 

@@ -17,8 +17,6 @@ from wav2bold.cluster import connect as door
 from wav2bold.cluster.connect import connect, disconnect
 from wav2bold.errors import ClusterError
 
-pytestmark = pytest.mark.alone
-
 # Each test drives a Python of its own: the tests of other rooms share a Ray in this one.
 
 

@@ -21,7 +21,7 @@ from wav2bold.datasets.writing import check_ours
 from wav2bold.errors import StorageError
 from wav2bold.options import write_whole
 
-pytestmark = [pytest.mark.usefixtures("small_ray"), pytest.mark.alone]
+pytestmark = pytest.mark.usefixtures("small_ray")
 ONE, OTHER = Cleaning(high_pass_s=None), Cleaning(high_pass_s=None, drop_first=2)
 PAGE = 4096
 ENOUGH = "size=8m,nr_inodes=1000"

@@ -65,15 +65,7 @@ def workers() -> list[int]:
     return found
 
 
-def test_two_workers_refine_as_one_does(study: Study, small_ray: None) -> None:
-    subjects.refine(alone(study), QUICK, ["sub-001"], study.results / "alone")
-    subjects.refine(study, QUICK, ["sub-001"], study.results / "together")
-    assert_same_encoder(study.results / "together" / "sub-001", study.results / "alone" / "sub-001")
-    assert [path.name for path in (study.results / "together").iterdir()] == ["sub-001"]
-    assert not list((study.results / "ray").glob("workers-*"))
-
-
-def test_a_lost_worker_is_replaced_and_nothing_is_lost(study: Study, small_ray: None) -> None:
+def test_two_workers_of_whom_one_is_lost_refine_as_one_does(study: Study, small_ray: None) -> None:
     options = QUICK.model_copy(update={"epochs": 12})
     killed: list[int] = []
     checkpoint = study.results / "killed" / ".sub-001.checkpoint" / "epoch.safetensors"
@@ -91,6 +83,8 @@ def test_a_lost_worker_is_replaced_and_nothing_is_lost(study: Study, small_ray: 
     assert killed
     subjects.refine(alone(study), options, ["sub-001"], study.results / "calm")
     assert_same_encoder(study.results / "killed" / "sub-001", study.results / "calm" / "sub-001")
+    assert [path.name for path in (study.results / "killed").iterdir()] == ["sub-001"]
+    assert not list((study.results / "ray").glob("workers-*"))
 
 
 def test_a_mistake_is_told_as_one(study: Study, small_ray: None) -> None:
