@@ -100,7 +100,6 @@ class Beyond:
     unique_r2: mean explained variance of both less that of low_level: what only the encoder explains.
     improved: targets better predicted by both than by low_level, of so many targets, with a false discovery
     rate of 5%.  volumes: in the test.
-    regions: scores of each that has a name; empty where none has.
     """
 
     encoder: str
