@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from listeners import on_disk, speech
 
 from wav2bold.config import Configuration
-from wav2bold.datasets.shards import Bold, Shards
+from wav2bold.datasets import writing
+from wav2bold.datasets.shards import Bold, Shards, targets_path
 from wav2bold.datasets.simulate import brain_signal, scanner_noise
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.teacher import extractor, hear, make_teacher, perturbed
@@ -26,6 +28,8 @@ from wav2bold.trainables.refine import Material, refine
 from wav2bold.trainables.scores import brain_score, pearson
 
 TR_S, HISTORY, CEILING, TARGETS, MINUTES = 1.5, 4, 0.8, 40, 3
+FIRST = 10
+NAMES = ["first"] * FIRST + ["rest"] * (TARGETS - FIRST)
 STORIES = Stories(("s0", "s1", "s2"), ("s3",), ("s4",))
 CONFIGURATION = Configuration(
     history=HISTORY,
@@ -66,7 +70,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         y = CEILING * signal[story] + np.sqrt(1 - CEILING**2) * noise
         bold["sub-001", story] = Bold(t, t * TR_S, y.astype(np.float32))
         bold["sub-null1", story] = Bold(t, t * TR_S, rest.astype(np.float32))
-    return World(folder, on_disk(folder / "shards", sounds, bold, TR_S), signal)
+    shards = on_disk(folder / "shards", sounds, bold, TR_S)
+    regions = {"label": np.repeat([1, 2], [FIRST, TARGETS - FIRST]), "name": NAMES, "ceiling": np.nan}
+    named = pd.DataFrame({"target": np.arange(TARGETS)} | regions)
+    writing.write_targets(targets_path(shards.root, "sub-001"), named, {})
+    return World(folder, shards, signal)
 
 
 def refined(world: World, name: str, subject: str) -> Evaluation:
@@ -113,6 +121,18 @@ def test_a_perturbed_encoder_learns_to_hear_and_nears_the_teacher(world: World) 
     assert not np.array_equal(found.white["ridge"], found.ridge)
     assert found.volumes == len(world.signal["s4"])
     assert (found.subject, found.history) == ("sub-001", HISTORY)
+    assert list(found.regions) == ["first", "rest"]
+    for name, one in found.regions.items():
+        inside = np.array(NAMES) == name
+        assert one.frozen.value == pytest.approx(found.frozen[inside].mean(), abs=1e-6)
+        assert one.refined.value == pytest.approx(found.ridge[inside].mean(), abs=1e-6)
+        assert one.gain.low < one.gain.value < one.gain.high
+        assert one.gain.value == pytest.approx((found.ridge - found.frozen)[inside].mean(), abs=1e-6)
+        assert one.targets == inside.sum()
+        assert one.predicted == found.predicted["ridge"][inside].sum()
+        assert one.improved == found.improved[inside].sum()
+    # more targets, less noise of their mean
+    assert np.diff([one.gain.high - one.gain.low for one in found.regions.values()]) < 0
 
 
 def test_the_teacher_itself_has_nothing_to_gain(world: World) -> None:
@@ -132,3 +152,4 @@ def test_nothing_is_learnt_of_a_brain_that_hears_nothing(world: World) -> None:
     assert not found.improved.any()
     assert found.intervals["frozen"].low < 0 < found.intervals["frozen"].high
     assert found.gain_ridge.p > 0.01
+    assert not found.regions  # none has a name

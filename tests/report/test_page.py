@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import json
 import math
 import re
 from html import unescape
@@ -26,7 +27,8 @@ from wav2bold.report import report as step
 from wav2bold.report.findings import Findings
 from wav2bold.report.maps import maps
 from wav2bold.report.page import render
-from wav2bold.report.words import answer, configuration, p_value
+from wav2bold.report.words import answer, configuration, mismatch, p_value
+from wav2bold.trainables.origin import ORIGIN
 from wav2bold.trainables.scores import Gain, brain_score
 from wav2bold.tuning.subset_scores import SubsetScore
 from wav2bold.tuning.trial_words import layers, status, unfrozen
@@ -156,20 +158,34 @@ def test_where_the_frozen_encoder_was_kept_it_is_not_compared_with_itself(findin
         name: dataclasses.replace(one, ridge=one.frozen, gain_ridge=Gain(0.0, 1.0, 18))
         for name, one in findings.best.items()
     }
-    still = {
-        name: dataclasses.replace(one, changes=one.changes.assign(change=0.0))
-        for name, one in findings.inside.items()
-    }
-    nowhere = answer(dataclasses.replace(findings, best=same, inside=still))[0]
-    assert (
-        "in sub-001, sub-002 no epoch of refinement bettered the frozen encoder on the validation" in nowhere
-    )
-    assert "interval" not in nowhere
+    nowhere = answer(dataclasses.replace(findings, best=same, paper=same))
+    assert "in sub-001, sub-002 no epoch of refinement bettered the frozen encoder on the" in nowhere[0]
+    assert "interval" not in nowhere[0]
+    assert "gives +0.000 in 2 subjects (fresh ridge; the frozen encoder was kept" in " ".join(nowhere)
+    alone = dataclasses.replace(findings.winner, configuration=Configuration(unfrozen={}))
+    nothing = dataclasses.replace(findings, best=same, trials=(alone,))
+    assert answer(nothing)[0].startswith("Nothing was refined: the best configuration fits the head alone.")
     some = {"sub-001": findings.best["sub-001"], "sub-002": same["sub-002"]}
-    inside = {"sub-001": findings.inside["sub-001"], "sub-002": still["sub-002"]}
-    said = answer(dataclasses.replace(findings, best=some, inside=inside))
+    said = answer(dataclasses.replace(findings, best=some))
     assert "rose in 1 of 2 subjects" in said[0]
-    assert "in sub-002 no epoch of refinement bettered" in said[1]
+    assert said[1].startswith("In sub-002 no epoch of refinement bettered the frozen encoder")
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [((), ""), (("sub-002",), "The encoders of sub-002 were"), (("sub-001", "sub-002"), "All encoders were")],
+)
+def test_encoders_of_another_configuration_than_the_best_are_named(
+    findings: Findings, tmp_path: Path, others: tuple[str, ...], told: str
+) -> None:
+    best = {}
+    for name, one in findings.best.items():
+        best[name] = dataclasses.replace(one, folder=tmp_path / name)
+        best[name].folder.mkdir()
+        digest = "another" if name in others else findings.winner.configuration.digest
+        (best[name].folder / ORIGIN).write_text(json.dumps({"origin": {"configuration": digest}}))
+    said = mismatch(dataclasses.replace(findings, best=best))
+    assert said.startswith(f"{told} refined with another configuration") if told else said == ""
 
 
 def test_absent_paper_is_said_and_no_number_takes_its_place(findings: Findings) -> None:

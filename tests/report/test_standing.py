@@ -14,7 +14,7 @@ from wav2bold.errors import TrackingError
 from wav2bold.report.findings import Findings
 from wav2bold.report.page import render
 from wav2bold.report.report import report
-from wav2bold.report.standing import ENDED, Standing, nothing_finished, notices, unrefined
+from wav2bold.report.standing import ENDED, Standing, failed, nothing_finished, notices, unrefined
 from wav2bold.tuning.driving import is_driven, only_driver
 from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.tracking import Tracker
@@ -59,6 +59,17 @@ def test_failures_are_told_by_reason_the_most_frequent_first(trials: list[Trial]
     assert told == "3 trials of 14 failed. Trials 4 and 8: out of memory; trial 9: conv: no such layer."
     silent = [replace(one, reason="") if one.number == 9 else one for one in trials]
     assert "trial 9: no reason is remembered" in notices(ENDED, silent, 14)[0]
+
+
+def test_a_long_reason_is_told_by_its_first_sentence(trials: list[Trial]) -> None:
+    why = (
+        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"
+        + 40 * " detail"
+    )
+    dead = [replace(one, reason=why) if one.number == 9 else one for one in trials]
+    (told,) = notices(ENDED, dead, 14)
+    assert told.endswith("trial 9: The actor is dead because its worker process has died.")
+    assert (9, why) in failed(dead)
 
 
 def test_many_failures_stay_one_readable_notice(trials: list[Trial]) -> None:

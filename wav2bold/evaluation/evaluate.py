@@ -7,8 +7,10 @@ import numpy as np
 from wav2bold.datasets.shards import Shards
 from wav2bold.datasets.splits import Stories
 from wav2bold.datasets.windows import windows
+from wav2bold.evaluation.audience import named_regions
 from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.evaluation.intervals import resampled_scores
+from wav2bold.evaluation.regions import members_of, region_scores
 from wav2bold.evaluation.scoring import features_of_rows
 from wav2bold.evaluation.shares import explained_variance
 from wav2bold.evaluation.significance import PAIRED_BLOCK_S, improvement_p, prediction_p, significant
@@ -64,9 +66,16 @@ def evaluate(
     own = kept.head.predict(heard)[:, columns]
     tr_s, story = shards.card.tr_s, test.story
     predictions = {"frozen": before, "ridge": after, "head": own}
-    drawn = resampled_scores(test.y, (before, after, own), story, tr_s)
+    regions = named_regions(shards.targets(subject))
+    members = members_of(regions, test.y.shape[1])
+    drawn = resampled_scores(test.y, (before, after, own), story, tr_s, members)
     clock = Clock.of(test, tr_s)
     block = max(round(PAIRED_BLOCK_S / tr_s), 1)
+    likely = {
+        name: significant(prediction_p(test.y, predicted, story, tr_s))
+        for name, predicted in (("frozen", before), ("ridge", after))
+    }
+    improved = significant(improvement_p(test.y, before, after, story, tr_s))
     return Evaluation(
         subject=subject,
         history=options.history,
@@ -86,11 +95,9 @@ def evaluate(
         white={
             name: white_scores(noise, clock, test.y, predicted) for name, predicted in predictions.items()
         },
-        predicted={
-            name: significant(prediction_p(test.y, predicted, story, tr_s))
-            for name, predicted in (("frozen", before), ("ridge", after))
-        },
-        improved=significant(improvement_p(test.y, before, after, story, tr_s)),
+        predicted=likely,
+        improved=improved,
+        regions=region_scores(regions, drawn, likely["ridge"], improved),
         volumes=len(test),
         folder=folder,
     )

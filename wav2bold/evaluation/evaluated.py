@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.evaluation.per_target import PerTarget
+from wav2bold.evaluation.regions import RegionScore
 from wav2bold.trainables.scores import Gain, brain_score
 
 
@@ -26,6 +27,7 @@ class Evaluation:
     r itself where it was refined without a model of noise.
     predicted: (V,) whether chance explains no such r, of frozen and ridge; improved: (V,) likewise, that
     ridge is above frozen; each with a false discovery rate of 5% over targets.  volumes: in the test.
+    regions: scores of each that has a name; empty where none has.
     """
 
     subject: str
@@ -42,6 +44,7 @@ class Evaluation:
     improved: NDArray[np.bool_]
     volumes: int
     folder: Path
+    regions: Mapping[str, RegionScore] = field(default_factory=dict)
 
     @property
     def scores(self) -> dict[str, float]:

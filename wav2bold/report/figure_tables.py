@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.pages.numbers import numbers
 from wav2bold.report.findings import Findings
 from wav2bold.report.flow import flow_table
@@ -27,6 +28,7 @@ def tested_tables(
     """
     found = {
         "subjects": numbers("subjects", _subjects(findings)),
+        "gains": numbers("scores", gain_table(findings)),
         "distributions": numbers("distributions", _distributions(before, after)),
     }
     if mapped:
@@ -61,6 +63,45 @@ def _subjects(findings: Findings) -> pd.DataFrame:
             for name, one in findings.best.items()
         ]
     ).rename(columns=lambda name: name.replace("ridge", "refined"))
+
+
+def gain_table(findings: Findings) -> pd.DataFrame:
+    """All that tables 1 and 2 tell and more: a row for each subject and configuration."""
+    return pd.DataFrame(
+        [
+            _gain_row(name, role, one, brain_score(findings.ceiling(name)))
+            for name in findings.best
+            for role, found in (
+                ("paper", findings.paper),
+                ("best", findings.best),
+                ("stimuli", findings.pretrained),
+            )
+            if (one := found.get(name)) is not None
+        ]
+    )
+
+
+def _gain_row(subject: str, role: str, one: Evaluation, ceiling: float) -> dict[str, Any]:
+    scores = {
+        f"{name}{end}": getattr(interval, place)
+        for name, interval in one.intervals.items()
+        for end, place in (("", "value"), ("_low", "low"), ("_high", "high"))
+    }
+    return {
+        "subject": subject,
+        "configuration": role,
+        "noise_ceiling": ceiling,
+        **scores,
+        "p_ridge": one.gain_ridge.p,
+        "p_head": one.gain_head.p,
+        "blocks": one.gain_ridge.blocks,
+        **{f"r2_{name}": brain_score(values) for name, values in one.r2.items()},
+        **{f"white_{name}": brain_score(values) for name, values in one.white.items()},
+        **{f"predicted_{name}": int(values.sum()) for name, values in one.predicted.items()},
+        "improved": int(one.improved.sum()),
+        "targets": len(one.frozen),
+        "volumes": one.volumes,
+    }
 
 
 def _distributions(before: NDArray[np.float64], after: NDArray[np.float64]) -> pd.DataFrame:

@@ -29,11 +29,6 @@ class Inside:
     head: tuple[int, int]
 
     @property
-    def moved(self) -> bool:
-        """Whether any parameter differs from the pretrained ones; not where the frozen encoder was kept."""
-        return bool((self.changes["change"] > 0).any())
-
-    @property
     def layers(self) -> int:
         """Transformer layers."""
         return int(self.changes["layer"].max()) + 1

@@ -25,6 +25,7 @@ from wav2bold.report.histories import histories
 from wav2bold.report.inside_page import inside_section
 from wav2bold.report.maps import NO_MAPS, maps
 from wav2bold.report.methods import methods
+from wav2bold.report.region_table import regions_section
 from wav2bold.report.search_section import search_section
 from wav2bold.report.standing import failed, notices, unrefined
 from wav2bold.report.superb_section import superb_section
@@ -37,7 +38,14 @@ from wav2bold.tuning.subset_scores import SubsetScore, trained
 
 PARTS = ("flow.html", "inside.html", "histories.html", "search.html", "efficiency.html", "superb.html")
 """Templates of sections, which page.html includes."""
-UNTESTED: Mapping[str, Any] = {"charts": {}, "tables": {}, "maps": NO_MAPS, "flow": None, "inside": None}
+UNTESTED: Mapping[str, Any] = {
+    "charts": {},
+    "tables": {},
+    "maps": NO_MAPS,
+    "flow": None,
+    "regions": None,
+    "inside": None,
+}
 """In place of what `_tested` gives where nothing was."""
 
 
@@ -146,6 +154,7 @@ def _tested(findings: Findings) -> dict[str, Any]:
         "scores": _scores(findings),
         "gains": _gains(findings),
         "flow": flow(findings),
+        "regions": regions_section(findings),
         "inside": inside_section(findings),
     }
 

@@ -10,6 +10,8 @@ from wav2bold.tuning.remembered import Trial
 MOST_REASONS = 3
 """Reasons of failures that a notice tells; a table has all."""
 MOST_NUMBERS = 8
+LONGEST_REASON = 200
+"""Letters of a reason that a notice tells whole."""
 COMMANDS = "wav2bold best STUDY --out best.yaml, then wav2bold refine STUDY --config best.yaml"
 """What refines with the best configuration."""
 
@@ -89,10 +91,15 @@ def _failures(trials: Sequence[Trial]) -> str:
     if not found:
         return ""
     number = sum(len(numbers) for _, numbers in found)
-    told = "; ".join(f"{_numbered(numbers)}: {reason}" for reason, numbers in found[:MOST_REASONS])
+    told = "; ".join(f"{_numbered(numbers)}: {_in_short(reason)}" for reason, numbers in found[:MOST_REASONS])
     more = len(found) - MOST_REASONS
     rest = f"; and {count(more, 'other reason')}, in the table of failed trials" if more > 0 else ""
     return f"{count(number, 'trial')} of {len(trials):,} failed. {told[:1].upper()}{told[1:]}{rest}."
+
+
+def _in_short(reason: str) -> str:
+    """A long reason's first sentence, such as of a worker that died; the table has all of it."""
+    return reason if len(reason) <= LONGEST_REASON else reason.split(". ", maxsplit=1)[0][:LONGEST_REASON]
 
 
 def _reasons(trials: Iterable[Trial]) -> list[tuple[str, list[int]]]:

@@ -64,7 +64,7 @@ def answer(findings: Findings) -> list[str]:
             f"To refine the encoder for every subject and test it: {COMMANDS}, and this report again.",
         ]
     before, after = mean([one.scores["frozen"] for one in best]), mean([one.scores["ridge"] for one in best])
-    kept_frozen = [name for name, one in findings.inside.items() if name in findings.best and not one.moved]
+    kept_frozen = [one.subject for one in best if _is_frozen(one)]
     gain = mean([one.gain_ridge.gain for one in best])
     verb = "raised" if gain > 0 else "lowered" if gain < 0 else "did not change"
     whose = "the subject's" if len(best) == 1 else f"the {len(best)} subjects' mean"
@@ -78,7 +78,8 @@ def answer(findings: Findings) -> list[str]:
     else:
         said = [f"{first} {_certainty(best)}"]
         if kept_frozen:
-            said.append(f"Among them {_frozen_kept(kept_frozen)}, whose gain is therefore 0.")
+            told = _frozen_kept(kept_frozen)
+            said.append(f"{told[0].upper()}{told[1:]}: their gain of 0 is no measurement.")
     ceilings = {one.subject: brain_score(findings.ceiling(one.subject)) for one in best}
     known = [one for one in best if math.isfinite(ceilings[one.subject])]
     if known:
@@ -100,7 +101,9 @@ def answer(findings: Findings) -> list[str]:
     elif findings.paper:
         papers = list(findings.paper.values())
         gains = [one.gain_ridge for one in papers]
-        sure = _how_sure(gains, [one.intervals["gain_ridge"] for one in papers])
+        sure = "the frozen encoder was kept, since no epoch bettered it"
+        if not all(map(_is_frozen, papers)):
+            sure = _how_sure(gains, [one.intervals["gain_ridge"] for one in papers])
         said.append(
             f"The paper's configuration gives {signed(mean([one.gain for one in gains]))} in "
             f"{count(len(papers), 'subject')} (fresh ridge; {sure})."
@@ -129,9 +132,9 @@ def mismatch(findings: Findings) -> str:
     other = [name for name, origin in origins.items() if origin and origin["configuration"] != digest]
     if not other:
         return ""
+    whose = f"the encoders of {some(other)}" if len(other) < len(origins) else "all encoders"
     return (
-        f"The encoders of {listed(other)} were refined with another configuration than the best of the "
-        f"newest "
+        f"{whose[:1].upper()}{whose[1:]} were refined with another configuration than the best of the newest "
         "sweep, which is the one shown under that name."
     )
 
@@ -205,12 +208,20 @@ def _over_subjects(values: Sequence[float]) -> str:
     return f"95% interval over subjects {interval(told.mean)}, Student's t; one-sided Wilcoxon p {_p(told.p)}"
 
 
+def _is_frozen(one: Evaluation) -> bool:
+    """Whether what was kept is the frozen encoder: no epoch bettered it."""
+    return np.allclose(one.ridge, one.frozen, rtol=0, atol=1e-9, equal_nan=True)
+
+
 def _nothing_kept(findings: Findings, score_before: float) -> str:
     """In place of a comparison of the frozen encoder with itself, whose interval would have no width."""
     names = list(findings.best)
     whose = "the subject's" if len(names) == 1 else f"the {len(names)} subjects' mean"
+    why = f"Refinement brought nothing: {_frozen_kept(names)}"
+    if not findings.winner.configuration.refines:
+        why = "Nothing was refined: the best configuration fits the head alone"
     return (
-        f"Refinement brought nothing: {_frozen_kept(names)}. On the held-out "
+        f"{why}. On the held-out "
         f"{_stories(findings.stories.test)} {whose} brain score is {score(score_before)}, before and after, "
         "with a fresh ridge."
     )
