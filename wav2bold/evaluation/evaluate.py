@@ -67,7 +67,7 @@ def evaluate(
     tr_s, story = shards.card.tr_s, test.story
     predictions = {"frozen": before, "ridge": after, "head": own}
     regions = named_regions(shards.targets(subject))
-    members = members_of(regions, test.y.shape[1])
+    members = np.stack(list(members_of(regions, test.y.shape[1]).values()))
     drawn = resampled_scores(test.y, (before, after, own), story, tr_s, members)
     clock = Clock.of(test, tr_s)
     block = max(round(PAIRED_BLOCK_S / tr_s), 1)

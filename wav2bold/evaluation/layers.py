@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wav2bold.config import Configuration
 from wav2bold.evaluation.audience import Audience
 from wav2bold.evaluation.evaluated import LayerScore
 from wav2bold.evaluation.intervals import Interval, resampled_scores
+from wav2bold.evaluation.regions import members_of
 from wav2bold.evaluation.scoring import predicting_by_layer
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.encoder import Encoder
@@ -38,8 +38,7 @@ def layer_scores(
     for layer, predicting in predicting_by_layer(encoder, audience, store, configuration, first):
         for listener in audience.listeners():
             test, predicted = listener.test, predicting(listener)
-            members: dict[str | None, NDArray[np.bool_]] = {None: np.ones(len(listener.ceiling), bool)}
-            members.update(listener.regions)
+            members = members_of(listener.regions, len(listener.ceiling))
             if intervals:
                 inside = np.stack(list(members.values()))
                 drawn = resampled_scores(test.y, [predicted], test.story, tr_s, inside)

@@ -26,9 +26,11 @@ class RegionScore:
     improved: int
 
 
-def members_of(regions: Mapping[str, NDArray[np.bool_]], targets: int) -> NDArray[np.bool_]:
-    """(1 + G, V) which targets are counted: all, and then those of each region."""
-    return np.stack([np.ones(targets, bool), *regions.values()])
+def members_of(regions: Mapping[str, NDArray[np.bool_]], targets: int) -> dict[str | None, NDArray[np.bool_]]:
+    """(V,) which targets are counted: all, by the name None, and then those of each region."""
+    members: dict[str | None, NDArray[np.bool_]] = {None: np.ones(targets, bool)}
+    members.update(regions)
+    return members
 
 
 def region_scores(
@@ -37,7 +39,7 @@ def region_scores(
     predicted: NDArray[np.bool_],
     improved: NDArray[np.bool_],
 ) -> dict[str, RegionScore]:
-    """By the regions' names. drawn: of predictions frozen and refined, with `members_of` as its regions.
+    """By the regions' names. drawn: of predictions frozen and refined, of all that `members_of` gives.
 
     predicted, improved: (V,) whether chance doesn't explain a target's r and gain.
     """

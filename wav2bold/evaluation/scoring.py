@@ -15,6 +15,7 @@ from wav2bold.evaluation.audience import Audience, Listener, places_in
 from wav2bold.evaluation.evaluated import Scored
 from wav2bold.evaluation.intervals import resampled_scores
 from wav2bold.evaluation.per_target import per_target
+from wav2bold.evaluation.regions import members_of
 from wav2bold.trainables.activations import ActivationStore
 from wav2bold.trainables.drift import Drift
 from wav2bold.trainables.encoder import Boundary, Encoder
@@ -169,14 +170,12 @@ def _scored(
     tr_s = audience.shards.card.tr_s
     for listener in audience.listeners():
         test, predicted = listener.test, predicting(listener)
-        members: dict[str | None, NDArray[np.bool_]] = {None: np.ones(len(listener.ceiling), bool)}
         if regions and not listener.regions:
             raise DataError(
                 f"{audience.shards.root}: targets of {listener.subject} are in no named region",
                 "prepare them with targets.parcellation",
             )
-        if regions:
-            members.update(listener.regions)
+        members = members_of(listener.regions if regions else {}, len(listener.ceiling))
         drawn = resampled_scores(test.y, [predicted], test.story, tr_s, np.stack(list(members.values())))
         found = per_target(test.y, predicted, test.story, tr_s, listener.ceiling)
         for number, (region, inside) in enumerate(members.items()):

@@ -1,7 +1,7 @@
 """What every page says in the same words: numbers, lists, and that recordings are simulated."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -25,6 +25,12 @@ def some(names: Collection[str], most: int = 5) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - most
     return ", ".join(list(names)[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def span(numbers: Iterable[float], form: str = ",") -> str:
+    """3, or 3 to 12: the lowest and the highest, in a format."""
+    known = list(numbers)
+    return " to ".join(dict.fromkeys(format(one, form) for one in (min(known), max(known))))
 
 
 def count(number: int, word: str) -> str:

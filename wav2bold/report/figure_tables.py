@@ -52,17 +52,14 @@ def _subjects(findings: Findings) -> pd.DataFrame:
             {
                 "subject": name,
                 "noise_ceiling": brain_score(findings.ceiling(name)),
-                **{
-                    f"{kind}{end}": getattr(one.intervals[kind], place)
-                    for kind in ("frozen", "ridge")
-                    for end, place in (("", "value"), ("_low", "low"), ("_high", "high"))
-                },
+                **one.intervals["frozen"].columns("frozen"),
+                **one.intervals["ridge"].columns("refined"),
                 "targets": len(one.frozen),
                 "volumes": one.volumes,
             }
             for name, one in findings.best.items()
         ]
-    ).rename(columns=lambda name: name.replace("ridge", "refined"))
+    )
 
 
 def gain_table(findings: Findings) -> pd.DataFrame:
@@ -82,11 +79,9 @@ def gain_table(findings: Findings) -> pd.DataFrame:
 
 
 def _gain_row(subject: str, role: str, one: Evaluation, ceiling: float) -> dict[str, Any]:
-    scores = {
-        f"{name}{end}": getattr(interval, place)
-        for name, interval in one.intervals.items()
-        for end, place in (("", "value"), ("_low", "low"), ("_high", "high"))
-    }
+    scores: dict[str, float] = {}
+    for name, interval in one.intervals.items():
+        scores |= interval.columns(name)
     return {
         "subject": subject,
         "configuration": role,

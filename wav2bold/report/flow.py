@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from wav2bold.config import Configuration, ParameterType
-from wav2bold.pages.words import count, listed
+from wav2bold.pages.words import count, listed, span
 from wav2bold.report.findings import Findings
 from wav2bold.report.inside import Inside
 from wav2bold.report.methods import READ, encoder_name
@@ -84,10 +84,10 @@ def flow(findings: Findings) -> Flow | None:
         / 3600
         for name in findings.best
     ]
-    targets = _span([float(card.subjects[name].targets) for name in findings.best], ",.0f")
+    targets = span([float(card.subjects[name].targets) for name in findings.best], ",.0f")
     heard = f"{count(chosen.history, 'TR')} of sound ({chosen.history * card.tr_s:g} s) for each volume"
     refined = f"{trial_words.unfrozen(chosen)}; {trial_words.layers(chosen)}" if chosen.refines else "nothing"
-    features = _span([float(one.head[0]) for one in findings.inside.values()], ",.0f")
+    features = span([float(one.head[0]) for one in findings.inside.values()], ",.0f")
     drawn = Flow(
         f"From sound to BOLD: {count(len(hours), 'subject')}; {heard}; encoder "
         f"{encoder_name(findings.study.encoder)} of {count(encoder.layers, 'layer')}, of which is refined: "
@@ -109,7 +109,7 @@ def flow(findings: Findings) -> Flow | None:
     drawn.arrow("compared with what was measured")
     top = drawn.begin(
         "BOLD",
-        f"{count(len(hours), 'subject')}, {_span(hours, '.2g')} h each, TR {card.tr_s:g} s",
+        f"{count(len(hours), 'subject')}, {span(hours, '.2g')} h each, TR {card.tr_s:g} s",
         f"{targets} targets, space {card.space}",
     )
     drawn.end(top)
@@ -198,8 +198,3 @@ def _head(chosen: Configuration) -> str:
         "shared": "linear, shared by all subjects",
     }[chosen.head]
     return kind if chosen.head_rank is None else f"{kind}, of rank {chosen.head_rank}"
-
-
-def _span(values: list[float], form: str) -> str:
-    """The least and the largest, or the one that all are."""
-    return " to ".join(dict.fromkeys(format(value, form) for value in (min(values), max(values))))

@@ -18,7 +18,7 @@ from wav2bold.evaluation.across_subjects import summary
 from wav2bold.evaluation.intervals import Interval
 from wav2bold.pages.look import LIGHT, STYLE, chart, legend, svg
 from wav2bold.pages.numbers import numbers
-from wav2bold.pages.words import listed, score
+from wav2bold.pages.words import listed, score, span
 from wav2bold.report.tried import scored
 from wav2bold.tuning.remembered import Trial
 from wav2bold.tuning.trial_words import status
@@ -73,8 +73,8 @@ def histories(trials: Sequence[Trial], winner: Trial, space: IntRange) -> dict[s
         "chart": Markup(_drawn(found, scored(trials), winner)),  # noqa: S704  # made by matplotlib
         "one_by_one": one_by_one,
         "least": LEAST,
-        "frozen": _told([one.tried for one in found if one.tried]),
-        "refined": _told([one.subjects if one_by_one else one.refined_trials for one in found]),
+        "frozen": span([one.tried for one in found if one.tried] or [0]),
+        "refined": span(one.subjects if one_by_one else one.refined_trials for one in found),
         "top": _top(found),
         "untried": _untried(found, space),
         "numbers": numbers("histories", _table(found)),
@@ -191,12 +191,6 @@ def _untried(found: Sequence[AtHistory], space: IntRange) -> str:
     """Histories of the space that no trial has told a score of: the truth may lie there."""
     lacking = sorted(set(range(space.low, space.high + 1)) - {one.history for one in found})
     return f"Not tried: {listed([str(one) for one in lacking])} TRs." if lacking else ""
-
-
-def _told(counts: Sequence[int]) -> str:
-    """3, or 3 to 12."""
-    low, high = min(counts, default=0), max(counts, default=0)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _table(found: Sequence[AtHistory]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from wav2bold.config import (
     Study,
 )
 from wav2bold.evaluation import intervals, significance
-from wav2bold.pages.words import count, listed
+from wav2bold.pages.words import count, listed, span
 from wav2bold.report import options_told as told
 from wav2bold.report.findings import Findings
 from wav2bold.trainables.leave_out import ALPHAS
@@ -79,12 +79,11 @@ def methods(findings: Findings) -> dict[str, Any]:
     """Facts by name, in words, from the study, the card and the findings."""
     study, card, stories = findings.study, findings.card, findings.stories
     names = list(findings.best) or list(findings.winner.subjects) or list(card.subjects)
-    targets = sorted({card.subjects[name].targets for name in names})
     blocks = sorted({one.gain_ridge.blocks for one in findings.best.values()})
     taken = bool(card.cleaning.get("detrend") or card.cleaning.get("high_pass_s"))
     return {
         "subjects": count(len(names), "subject"),
-        "targets": " to ".join(dict.fromkeys(f"{number:,}" for number in (targets[0], targets[-1]))),
+        "targets": span(card.subjects[name].targets for name in names),
         "kind": told.targets(card.targets),
         "minutes": f"{sum(one.seconds for one in card.stories.values()) / 60:.0f} min",
         "space": card.space,

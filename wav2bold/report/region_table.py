@@ -49,11 +49,9 @@ def region_table(findings: Findings) -> pd.DataFrame:
             {
                 "region": name,
                 "subject": subject,
-                **{
-                    f"{kind}{end}": getattr(getattr(one, kind), place)
-                    for kind in ("frozen", "refined", "gain")
-                    for end, place in (("", "value"), ("_low", "low"), ("_high", "high"))
-                },
+                **one.frozen.columns("frozen"),
+                **one.refined.columns("refined"),
+                **one.gain.columns("gain"),
                 "targets": one.targets,
                 "predicted": one.predicted,
                 "improved": one.improved,

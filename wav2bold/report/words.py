@@ -9,7 +9,7 @@ from wav2bold.config import Configuration
 from wav2bold.evaluation.across_subjects import summary
 from wav2bold.evaluation.evaluated import Evaluation
 from wav2bold.evaluation.intervals import Interval
-from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note, some
+from wav2bold.pages.words import MINUS, count, listed, score, signed, simulated_note, some, span
 from wav2bold.report.findings import Findings
 from wav2bold.report.standing import COMMANDS
 from wav2bold.trainables.origin import origin_of
@@ -186,11 +186,8 @@ def _certainty(best: Sequence[Evaluation]) -> str:
 
 def _how_many(some: Sequence[Evaluation]) -> str:
     """Targets and volumes of each subject's test."""
-    told = [
-        " to ".join(dict.fromkeys(f"{one:,}" for one in (min(numbers), max(numbers))))
-        for numbers in ([len(one.frozen) for one in some], [one.volumes for one in some])
-    ]
-    return f"{told[0]} targets, {told[1]} volumes" + (" each" if len(some) > 1 else "")
+    targets, volumes = span(len(one.frozen) for one in some), span(one.volumes for one in some)
+    return f"{targets} targets, {volumes} volumes" + (" each" if len(some) > 1 else "")
 
 
 def _how_sure(gains: Sequence[Gain], intervals: Sequence[Interval]) -> str:
